@@ -1,0 +1,40 @@
+# Targets that people and CI share. `make demo` and `make test` need nothing but Python and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+HOME_DIR ?= runs
+
+.PHONY: setup demo test lint type format clean
+
+setup: $(VENV)/.installed
+
+# Exact tested versions; the constraints name no address, so any index that has them will do.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup
+	test -f data/demo/dataset.json || $(BIN)/mixnmatch data synthesize data/demo --count 2000 --seed 0
+	$(BIN)/python experiments/sweep_demo.py
+	$(BIN)/platform promote --experiment demo --metric disentanglement_accuracy --model mixnmatch-demo
+	$(BIN)/mixnmatch sheet models:/mixnmatch-demo@champion data/demo --out runs/demo/sheet.png
+	$(BIN)/platform champion mixnmatch-demo
+
+test: setup
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: setup
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""Pictures with boxes: read, stored, cut into training views, and drawn with known factors."""

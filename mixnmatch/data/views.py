@@ -1,0 +1,146 @@
+"""The two views that training sees of a picture: about its object, and of its background.
+
+The object view is a square of half-side 0.75·max(w, h) about the box, the background view the whole
+picture; both are resized somewhat larger than needed, then cropped and flipped at random.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from mixnmatch.data.records import Box
+from mixnmatch.errors import DataError
+
+Pixels = npt.NDArray[np.uint8]
+"""Height, width, 3 channels; values 0 to 255."""
+Corners = npt.NDArray[np.float32]
+"""x1, y1, x2, y2 in pixels; all zero where a crop shows nothing of the object."""
+
+HALF_SIDE_SHARE = 0.75
+LARGEST_ASPECT = 50
+
+
+class Views(NamedTuple):
+    """A picture made ready for cropping."""
+
+    object_pixels: Pixels
+    """Surroundings of the object; the short side is int(image_size · 76/64)."""
+    object_box: Corners
+    """The box in them."""
+    background_pixels: Pixels
+    """The whole picture; the short side is int((image_size - 2) · 76/64)."""
+    background_box: Corners
+    """The box in them."""
+
+
+class Crop(NamedTuple):
+    """A square part of a view."""
+
+    pixels: Pixels
+    """A square of the side asked for."""
+    box: Corners
+    """The box in them, clipped."""
+
+
+def prepare_views(image: Image.Image, box: Box, image_size: int) -> Views:
+    """The deterministic part of both views.
+
+    Args:
+        image: RGB picture.
+        box: Box of its object, of positive area inside it, in pixels.
+        image_size: Side s of the object view to be cropped; the background view is of side s - 2.
+
+    Raises:
+        DataError: If the picture is too long and narrow to be resized.
+    """
+    whole = Box(0, 0, image.width, image.height)
+    square = object_square(box, image.width, image.height)
+    return Views(
+        *_resize(image, box, square, _short_side(image_size)),
+        *_resize(image, box, whole, _short_side(image_size - 2)),
+    )
+
+
+def object_square(box: Box, width: int, height: int) -> Box:
+    """The surroundings of an object: half-side 0.75·max(w, h) in whole pixels, clipped.
+
+    Args:
+        box: Box of the object, inside the picture, in pixels.
+        width: Of the picture, in pixels.
+        height: Of the picture, in pixels.
+    """
+    half = max(1, int(HALF_SIDE_SHARE * max(box.width, box.height)))
+    centre_x, centre_y = (int(value) for value in box.centre)
+    return Box(centre_x - half, centre_y - half, 2 * half, 2 * half).clip(width, height)
+
+
+def resize_object(image: Image.Image, box: Box, image_size: int) -> Image.Image:
+    """Any picture of the same size, such as a mask, cut and resized as the object view is.
+
+    Args:
+        image: Picture of any mode.
+        box: Box of the object, inside the picture, in pixels.
+        image_size: Side of the object view to be cropped.
+    """
+    square = object_square(box, image.width, image.height)
+    size = _resized_size(square, _short_side(image_size))
+    return image.resize(size, Image.Resampling.BILINEAR, box=square.corners)
+
+
+def crop_view(
+    pixels: Pixels, box: Corners, side: int, offset_x: int, offset_y: int, flip: bool
+) -> Crop:
+    """Cut a square out of a view and carry the box along.
+
+    Args:
+        pixels: A view's pixels, at least ``side`` in both directions.
+        box: The box in them.
+        side: Of the square, in pixels.
+        offset_x: Its left edge.
+        offset_y: Its top edge.
+        flip: Whether to swap left and right.
+
+    Raises:
+        ValueError: If the square is not inside the view.
+    """
+    height, width = pixels.shape[:2]
+    if not (0 <= offset_x <= width - side and 0 <= offset_y <= height - side):
+        raise ValueError(
+            f"square {side} at ({offset_x}, {offset_y}) is not inside {width}x{height}"
+        )
+    crop = pixels[offset_y : offset_y + side, offset_x : offset_x + side]
+    x1, y1, x2, y2 = np.clip(box - np.array([offset_x, offset_y] * 2, dtype=np.float32), 0, side)
+    if flip:
+        crop = crop[:, ::-1]
+        x1, x2 = side - x2, side - x1
+    visible = x2 > x1 and y2 > y1
+    return Crop(crop, np.array((x1, y1, x2, y2) if visible else (0, 0, 0, 0), dtype=np.float32))
+
+
+def centre_crop(pixels: Pixels, box: Corners, side: int) -> Crop:
+    """The square in the middle of a view, not flipped; see ``crop_view``."""
+    height, width = pixels.shape[:2]
+    return crop_view(pixels, box, side, (width - side) // 2, (height - side) // 2, flip=False)
+
+
+def _short_side(side: int) -> int:
+    return int(side * 76 / 64)
+
+
+def _resized_size(region: Box, short: int) -> tuple[int, int]:
+    smaller = min(region.width, region.height)
+    if max(region.width, region.height) > LARGEST_ASPECT * smaller:
+        raise DataError(
+            f"picture of {region.width:g}x{region.height:g} pixels: "
+            f"its sides may differ by a factor of {LARGEST_ASPECT} at most"
+        )
+    return int(short * region.width / smaller), int(short * region.height / smaller)
+
+
+def _resize(image: Image.Image, box: Box, region: Box, short: int) -> tuple[Pixels, Corners]:
+    width, height = _resized_size(region, short)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR, box=region.corners)
+    carried = box.shift(-region.x, -region.y).scale(width / region.width, height / region.height)
+    return np.asarray(resized), np.array(carried.clip(width, height).corners, dtype=np.float32)

@@ -1,0 +1,39 @@
+"""The exception tree of the project.
+
+* MixNMatchError
+  * InputError      what the user gave cannot be used; command lines exit with 2
+    * ConfigError   a configuration key or value
+    * DataError     a picture, a box or a data set
+    * ModelError    a checkpoint or a model bundle
+  * RunError        work that began and failed; command lines exit with 1
+
+Every message is one line that names the thing, its value and what would be right.
+"""
+
+
+class MixNMatchError(Exception):
+    """Base of all errors that this project raises on purpose."""
+
+    exit_status = 1
+
+
+class InputError(MixNMatchError):
+    """What the user gave cannot be used."""
+
+    exit_status = 2
+
+
+class ConfigError(InputError):
+    """A configuration key or value is wrong."""
+
+
+class DataError(InputError):
+    """A picture, a box or a data set is wrong."""
+
+
+class ModelError(InputError):
+    """A checkpoint or a model bundle is wrong."""
+
+
+class RunError(MixNMatchError):
+    """Work that began could not be finished."""

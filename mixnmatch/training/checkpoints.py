@@ -1,0 +1,107 @@
+"""Checkpoints: files that appear whole or not at all, and are read without unpickling."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from mixnmatch.config import RunConfig, flatten, from_dict
+from mixnmatch.errors import InputError, ModelError
+
+State = dict[str, Any]
+FILE_NAME = "state.pt"
+FREE_KEYS = (
+    "stage1.steps",
+    "stage2.steps",
+    "evaluation.",
+    "log_every",
+    "checkpoint_every",
+    "sample_every",
+)
+"""What may differ between a run and the one that it goes on from."""
+
+
+class Checkpoints(Protocol):
+    """Where a run keeps its states."""
+
+    def load(self) -> State | None:
+        """The latest state, or None at the beginning."""
+
+    def save(self, state: State | None, metrics: dict[str, float]) -> None:
+        """Keep a state; called by every worker at the same step, with the state by worker 0 alone."""
+
+
+class FolderCheckpoints:
+    """The last few states of a run, as files in a folder.
+
+    Args:
+        folder: Made at the first save.
+        keep: Number of files kept.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def files(self) -> list[Path]:
+        """The files, oldest first."""
+        return sorted(self.folder.glob("stage?-step*.pt"))
+
+    def load(self) -> State | None:
+        """The latest state."""
+        files = self.files()
+        return load_state(files[-1]) if files else None
+
+    def save(self, state: State | None, metrics: dict[str, float]) -> None:  # noqa: ARG002
+        """Write a state and forget the oldest ones."""
+        if state is None:
+            return
+        name = f"stage{state['stage']}-step{state['steps_done']:08d}.pt"
+        save_state(state, self.folder / name)
+        for old in self.files()[: -self.keep]:
+            old.unlink()
+
+
+def save_state(state: State, path: Path) -> None:
+    """Write a state under a temporary name and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        torch.save(state, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_state(path: Path) -> State:
+    """Read a state, onto the CPU.
+
+    Raises:
+        ModelError: If the file is damaged or no state.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{path}: not a checkpoint of ours, or damaged ({reason})") from error
+    if not isinstance(state, dict) or not {"stage", "config", "steps_done"} <= state.keys():
+        raise ModelError(f"{path}: not a checkpoint of ours")
+    return state
+
+
+def check_same_run(state: State, config: RunConfig) -> None:
+    """Refuse to go on from the state of a run with other settings.
+
+    Raises:
+        InputError: Naming the first setting that differs.
+    """
+    before, now = flatten(from_dict(RunConfig, state["config"])), flatten(config)
+    for key, value in now.items():
+        if before[key] != value and not key.startswith(FREE_KEYS):
+            raise InputError(
+                f"the run to resume has {key} = {json.dumps(before[key])}, not {json.dumps(value)}: "
+                "resume with its settings, or start a new run in another folder"
+            )

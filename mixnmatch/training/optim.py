@@ -1,0 +1,95 @@
+"""Optimisers, averaged weights and gradients shared between workers."""
+
+import copy
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Averaged(Generic[M]):
+    """Exponential moving average of a network's weights; its buffers follow the live ones.
+
+    Args:
+        live: The network that is trained.
+        decay: Share of the average that is kept at each update.
+    """
+
+    def __init__(self, live: M, decay: float) -> None:
+        self.decay = decay
+        self.network: M = copy.deepcopy(live).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, live: M) -> None:
+        """Move the average towards the live weights."""
+        average: list[Tensor] = list(self.network.parameters())
+        current: list[Tensor] = list(live.parameters())
+        torch._foreach_lerp_(average, current, 1 - self.decay)
+        for mine, theirs in zip(self.network.buffers(), live.buffers(), strict=True):
+            mine.copy_(theirs)
+
+
+def adam(
+    parameters: Iterable[Tensor], *, lr: float, beta1: float, beta2: float
+) -> torch.optim.Adam:
+    """Adam in its vectorised form."""
+    return torch.optim.Adam(parameters, lr=lr, betas=(beta1, beta2), foreach=True)
+
+
+def world_size() -> int:
+    """Number of data-parallel workers; 1 where none were started."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+@torch.no_grad()
+def share_weights(modules: Iterable[nn.Module]) -> None:
+    """Give every worker the weights and buffers of worker 0."""
+    if world_size() > 1:
+        for module in modules:
+            for value in module.state_dict().values():
+                dist.broadcast(value, src=0)
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Replace each gradient by its mean over the workers, in one message.
+
+    DistributedDataParallel wants one forward for one backward of one module; a step here runs each
+    network several times for several losses, so the gradients are averaged when they are complete.
+    """
+    workers = world_size()
+    if workers == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= workers
+    pieces = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, piece in zip(gradients, pieces, strict=True):
+        gradient.copy_(piece.view_as(gradient))
+
+
+def update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One optimiser step: gradients of the loss, averaged over the workers."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    average_gradients(p for group in optimiser.param_groups for p in group["params"])
+    optimiser.step()
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Let gradients pass through these modules, but compute none for their weights."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

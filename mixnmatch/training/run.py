@@ -1,0 +1,279 @@
+"""A run: stage 1, its evaluation, stage 2, its evaluation, and the model bundle."""
+
+import contextlib
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from mixnmatch.bundle import ModelBundle, bundle_of, load_bundle, save_bundle
+from mixnmatch.codes import Codes, sample_tied
+from mixnmatch.config import RunConfig, Stage1Config, Stage2Config
+from mixnmatch.data.batches import Batch, EvaluationSet, TrainingSet, evaluation_pictures
+from mixnmatch.data.store import Dataset
+from mixnmatch.errors import InputError, RunError
+from mixnmatch.metrics.evaluate import evaluate
+from mixnmatch.metrics.inception import load_inception
+from mixnmatch.metrics.masks import mask_contrast
+from mixnmatch.recorder import Recorder
+from mixnmatch.sheets import training_sheet
+from mixnmatch.training.checkpoints import (
+    Checkpoints,
+    State,
+    check_same_run,
+    load_state,
+    save_state,
+)
+from mixnmatch.training.stage1 import CodeStage
+from mixnmatch.training.stage2 import ShapeStage
+from mixnmatch.training.state import TrainingStage
+
+SHEET_PICTURES = 12
+SHOWN = ("child_d/real", "child_d/fake", "generator/pair", "extractor/feature_l1")
+"""Losses beside the progress bar."""
+BUNDLE = "bundle"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """One of the data-parallel workers of a run."""
+
+    device: torch.device = torch.device("cpu")
+    """Where it trains."""
+    rank: int = 0
+    """Its number; worker 0 records, evaluates and saves."""
+    world_size: int = 1
+    """Number of workers."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is worker 0."""
+        return self.rank == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that a run needs beside its configuration."""
+
+    config: RunConfig
+    """What to train."""
+    dataset: Dataset
+    """On which pictures."""
+    out: Path
+    """Folder of the model bundle."""
+    recorder: Recorder
+    """Where figures and pictures go; used by worker 0 alone."""
+    checkpoints: Checkpoints
+    """Where states are kept."""
+    begin_from: Path | None = None
+    """State of an earlier run to go on from, where this one has no checkpoint yet."""
+    worker: Worker = field(default_factory=Worker)
+    """Which worker this is."""
+    progress: bool = True
+    """Whether worker 0 shows a progress bar, where stderr is a terminal."""
+
+
+def check(config: RunConfig, dataset: Dataset, stages: tuple[int, ...] = (1, 2)) -> None:
+    """Refuse what would fail only after hours of training.
+
+    Args:
+        config: Of the run.
+        dataset: Its pictures.
+        stages: That it goes through.
+
+    Raises:
+        InputError: If the weights of a measure are missing.
+        DataError: If there are no pictures, or too few for a batch, or none to evaluate.
+    """
+    if config.evaluation.inception_weights is not None:
+        load_inception(Path(config.evaluation.inception_weights))
+    pictures = TrainingSet(dataset, config.model.image_size, "train")
+    for stage, schedule in ((1, config.stage1), (2, config.stage2)):
+        if stage in stages:
+            pictures.batches(schedule.batch_size, seed=0).close()
+
+
+def train(run: Run, stages: tuple[int, ...] = (1, 2)) -> dict[str, float]:
+    """Train and evaluate; goes on from the latest checkpoint where there is one.
+
+    Args:
+        run: What, on which pictures, and where to.
+        stages: (1,), (2,) or both. Stage 2 alone begins with the bundle of stage 1 in ``run.out``.
+
+    Returns:
+        The last evaluation's figures (of worker 0; empty on the others).
+
+    Raises:
+        InputError: If there is nothing for stage 2 to begin with, or the checkpoint is another run's.
+        RunError: If a loss is no longer finite.
+    """
+    state = run.checkpoints.load()
+    if state is None and run.begin_from is not None:
+        state = load_state(run.begin_from)
+    if state is not None:
+        check_same_run(state, run.config)
+    metrics: dict[str, float] = {}
+    stage1: CodeStage | None = None
+    if 1 in stages and (state is None or state["stage"] == 1):
+        stage1 = CodeStage(run.config, run.worker.device, rank=run.worker.rank)
+        metrics = _train_stage(run, stage1, run.config.stage1, state)
+    if 2 in stages:
+        config = run.config
+        if stage1 is not None:
+            stage2 = ShapeStage.after(stage1)
+        else:
+            stage2 = ShapeStage(config, run.worker.device, rank=run.worker.rank)
+            if state is None or state["stage"] == 1:
+                _begin_with(stage2, run.out / BUNDLE)
+                state = None
+        metrics = _train_stage(run, stage2, config.stage2, state if stage1 is None else None)
+    return metrics
+
+
+def _train_stage(
+    run: Run, stage: TrainingStage, schedule: Stage1Config | Stage2Config, state: State | None
+) -> dict[str, float]:
+    if state is not None:
+        stage.load_state_dict(state)
+    config, leads = run.config, run.worker.leads
+    offset = config.stage1.steps if stage.number == 2 else 0
+    prefix = f"stage{stage.number}/"
+    watch = Watch.of(run, stage) if leads else None
+    batches = TrainingSet(run.dataset, config.model.image_size, "train").batches(
+        schedule.batch_size,
+        seed=config.seed + stage.number,
+        start_step=stage.steps_done,
+        rank=run.worker.rank,
+        world_size=run.worker.world_size,
+    )
+    if stage.number == 1 and stage.steps_done == 0 and leads:
+        # The untrained model's figures: what every later one is compared with.
+        _evaluate(run, stage, 0)
+    began, began_at = time.monotonic(), stage.steps_done
+    bar = tqdm(
+        desc=f"stage {stage.number}",
+        total=schedule.steps,
+        initial=stage.steps_done,
+        unit="step",
+        # None: only where stderr is a terminal.
+        disable=None if run.progress and leads else True,
+    )
+    with bar, contextlib.closing(batches):
+        while stage.steps_done < schedule.steps:
+            losses = stage.step(_to_device(next(batches), run.worker.device))
+            bar.update()
+            done = stage.steps_done
+            last = done == schedule.steps
+            log = last or done % config.log_every_steps == 0
+            save = last or done % config.checkpoint_every_steps == 0
+            if log or save:
+                values = _finite({name: float(loss) for name, loss in losses.items()}, stage)
+                values["step_seconds"] = (time.monotonic() - began) / (done - began_at)
+                values["images"] = float(done * schedule.batch_size * run.worker.world_size)
+                if leads and log:
+                    run.recorder.metrics({prefix + k: v for k, v in values.items()}, offset + done)
+                    bar.set_postfix_str(
+                        " ".join(f"{k} {values[k]:.2f}" for k in SHOWN if k in values)
+                    )
+            if watch and (last or done % config.sample_every_steps == 0):
+                watch.look(run, stage, offset + done)
+            if save:
+                run.checkpoints.save(
+                    stage.state_dict() if leads else None,
+                    {"stage": float(stage.number), "step": float(offset + done)},
+                )
+    if not leads:
+        return {}
+    final = run.out / f"stage{stage.number}.pt"
+    save_state(stage.state_dict(), final)
+    run.recorder.artifact(final, "checkpoints")
+    metrics = _evaluate(run, stage, offset + stage.steps_done)
+    run.recorder.artifact(run.out / BUNDLE)
+    return metrics
+
+
+def _evaluate(run: Run, stage: TrainingStage, step: int) -> dict[str, float]:
+    began = time.monotonic()
+    bundle = current_bundle(stage, run.dataset)
+    metrics = evaluate(bundle, run.dataset, run.config.evaluation, seed=run.config.seed)
+    metrics["evaluation/seconds"] = time.monotonic() - began
+    run.recorder.metrics(metrics, step)
+    bundle.metrics.update(metrics)
+    save_bundle(bundle, run.out / BUNDLE)
+    return metrics
+
+
+def current_bundle(stage: TrainingStage, dataset: Dataset) -> ModelBundle:
+    """The model that a stage holds, with the data that it was trained on."""
+    info = dataset.info
+    data: dict[str, Any] = {
+        "kind": info.kind,
+        "count": info.count,
+        "fingerprint": info.fingerprint,
+        "licence": info.licence,
+    }
+    return bundle_of(stage, metrics={}, data=data)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Fixed pictures and codes that a run is watched on."""
+
+    pictures: EvaluationSet
+    samples: Codes
+
+    @classmethod
+    def of(cls, run: Run, stage: TrainingStage) -> "Watch":
+        """The first pictures of the data set's test split (or of the whole), and seeded codes."""
+        held_out = run.dataset.indices("test")
+        rows = (held_out if len(held_out) else run.dataset.indices())[:SHEET_PICTURES]
+        pictures = evaluation_pictures(run.dataset, rows, run.config.model.image_size)
+        random = torch.Generator().manual_seed(run.config.seed)
+        samples = sample_tied(run.config.model, len(rows), random)
+        return cls(pictures, samples.to(stage.device))
+
+    def look(self, run: Run, stage: TrainingStage, step: int) -> None:
+        """Record the sample sheet, and whether the masks are the right way round."""
+        bundle = current_bundle(stage, run.dataset)
+        training = [module for module in stage.modules().values() if module.training]
+        for module in training:
+            module.eval()
+        sheet = training_sheet(bundle, self.pictures.images.to(stage.device), self.samples)
+        contrast = mask_contrast(bundle, self.pictures, SHEET_PICTURES)
+        for module in training:
+            module.train()
+        run.recorder.picture("samples", sheet, step)
+        run.recorder.metrics({f"watch/{name}": value for name, value in contrast.items()}, step)
+
+
+def _begin_with(stage2: ShapeStage, path: Path) -> None:
+    if not path.is_dir():
+        raise InputError(
+            f"{path}: stage 2 needs the model of stage 1 there (train --stage 1 first)"
+        )
+    bundle = load_bundle(path)
+    if bundle.config.model != stage2.config.model:
+        raise InputError(f"{path} is {bundle.config.model}: the run is for {stage2.config.model}")
+    stage2.generator.load_state_dict(bundle.generator.state_dict())
+    stage2.encoders.load_state_dict(bundle.encoders.state_dict())
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    if device.type == "cpu":
+        return batch
+    return Batch(*(part.pin_memory().to(device, non_blocking=True) for part in batch))
+
+
+def _finite(values: dict[str, float], stage: TrainingStage) -> dict[str, float]:
+    """Refuse to go on from a loss that is not a number, before it can be saved."""
+    bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise RunError(
+            f"stage {stage.number}, step {stage.steps_done}: {', '.join(bad)}; the last checkpoint "
+            "is good: resume with a smaller learning rate"
+        )
+    return values

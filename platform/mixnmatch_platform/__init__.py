@@ -1,0 +1,1 @@
+"""Sweeps, training on Ray, records in MLflow and promoted models for ``mixnmatch``."""

@@ -1,0 +1,1 @@
+"""The sub-commands of ``platform``, one a module."""

@@ -1,0 +1,33 @@
+"""``platform champion``: what the promoted model is, and what was measured on it."""
+
+import argparse
+import json
+from pathlib import Path
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "champion",
+        help="show the promoted model and its figures",
+        description="Show the champion of a registered model: its run, its figures beside chance "
+        "level and the judge's own accuracy, and how to look at it.",
+        epilog="example: platform champion mixnmatch-demo",
+    )
+    parser.add_argument("model", metavar="NAME", help="name of the registered model")
+    parser.add_argument("--home", type=Path, default=Path("runs"), help="default: runs")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show."""
+    from mixnmatch_platform.champion import describe_champion, find_champion
+    from mixnmatch_platform.store import tracking_uri
+
+    champion = find_champion(tracking_uri(args.home), args.model)
+    if args.json:
+        print(json.dumps({"version": champion.version, **champion.metrics}, indent=2))
+    else:
+        print(describe_champion(champion))
+    return 0

@@ -1,0 +1,90 @@
+"""``platform train``: a run on Ray Train, recorded in MLflow."""
+
+import argparse
+import json
+from pathlib import Path
+
+from mixnmatch.commands.options import CONFIG_NAME, STAGES, add_config_options, read_config
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train on Ray workers, recorded in MLflow",
+        description="Train stage 1, stage 2 or both in one worker group. A worker that dies is "
+        "started again from the last checkpoint; run again with the same --name to go on after the "
+        "whole command died.",
+        epilog="example: platform train data/birds --name birds-64 --workers 2 "
+        "--set model.image_size=64",
+    )
+    parser.add_argument("data", type=Path, metavar="DATA", help="a data set folder")
+    parser.add_argument("--name", required=True, metavar="RUN", help="name of the run")
+    parser.add_argument("--experiment", default="train", help="MLflow experiment (default: train)")
+    parser.add_argument("--home", type=Path, default=Path("runs"), help="default: runs")
+    parser.add_argument("--stage", choices=STAGES, default="both", help="default: both")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="data-parallel Ray workers; 0 trains in this process "
+        "(default: 0 for both stages on CPU, else 1)",
+    )
+    parser.add_argument("--gpu", action="store_true", help="one GPU a worker, NCCL between them")
+    parser.add_argument(
+        "--cpus-per-worker",
+        type=float,
+        metavar="N",
+        default=1.0,
+        help="CPUs of a worker (default: 1)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check everything, then stop")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    add_config_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train."""
+    from mixnmatch.commands.options import write_config
+    from mixnmatch.commands.train import summary
+    from mixnmatch.data.store import open_dataset
+    from mixnmatch.errors import InputError
+    from mixnmatch.training.run import check
+    from mixnmatch_platform import cluster
+    from mixnmatch_platform.job import finishing, start_job
+    from mixnmatch_platform.tracking import Tracking
+    from mixnmatch_platform.trainers import check_placeable, run_job
+
+    stages = STAGES[args.stage]
+    default = 0 if stages == (1, 2) and not args.gpu else 1
+    workers = default if args.workers is None else args.workers
+    if workers < 0:
+        raise InputError(f"--workers is {workers}: it must be at least 0")
+    home = args.home.absolute()
+    out = home / args.experiment / args.name
+    config = read_config(args, out / CONFIG_NAME)
+    check(config, open_dataset(args.data), stages)
+    tracking = Tracking.at(home, args.experiment)
+    tracking.check()
+    where = f"{workers} worker(s) of {args.cpus_per_worker:g} CPU" if workers else "this process"
+    if args.dry_run:
+        print(
+            f"would train stage {args.stage} of {args.name} in {where}"
+            f"{' with a GPU each' if args.gpu else ''}, into {out} and experiment "
+            f"{args.experiment} of {tracking.uri}"
+        )
+        return 0
+    if workers:
+        cluster.connect()
+        check_placeable(workers, use_gpu=args.gpu, cpus_per_worker=args.cpus_per_worker)
+    job = start_job(
+        tracking, name=args.name, config=config, data=args.data.absolute(), out=out, stages=stages
+    )
+    write_config(config, out / CONFIG_NAME)
+    with finishing(tracking, job.run_id):
+        metrics = run_job(
+            job, workers=workers, use_gpu=args.gpu, cpus_per_worker=args.cpus_per_worker
+        )
+    print(json.dumps(metrics, indent=2) if args.json else summary(out, metrics))
+    return 0

@@ -1,0 +1,151 @@
+"""Promoted models as folders: what ``models:/NAME@champion`` stands for."""
+
+import hashlib
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
+
+from mixnmatch.errors import ModelError
+from mixnmatch_platform.store import (
+    connect_existing,
+    home_folder,
+    mlflow_errors,
+    one_line,
+    tracking_uri,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["artifact_uri", "download", "fetch_model", "local_folder", "registered_model"]
+
+MODEL_NAME = r"[\w .-]+"
+MODEL_URI = re.compile(rf"models:/(?P<name>{MODEL_NAME})(@(?P<alias>[\w.-]+)|/(?P<version>\d+))?")
+
+
+def fetch_model(uri: str) -> Path:
+    """The folder of a registered model's bundle.
+
+    A bundle on this machine is used in place; any other is downloaded once, into
+    ``~/.cache/mixnmatch/models``.
+
+    Args:
+        uri: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, or ``models:/NAME`` for the latest.
+
+    Raises:
+        ModelError: If there is no such model, alias or version, or its files are gone.
+        InputError: If the MLflow store is away.
+    """
+    match = MODEL_URI.fullmatch(uri)
+    if match is None:
+        raise ModelError(
+            f"{uri!r} names no model: write models:/NAME@ALIAS, models:/NAME/VERSION or "
+            "models:/NAME for the latest version"
+        )
+    store = tracking_uri(home_folder())
+    client = connect_existing(store)
+    with mlflow_errors(f"{uri} cannot be fetched from {store}", ModelError):
+        version = _version(client, store, **match.groupdict())
+        location = artifact_uri(client, version.source)
+    local = local_folder(location)
+    if local is None:
+        return _cached(location, store, match["name"], int(version.version))
+    if not local.is_dir():
+        raise ModelError(f"{uri} lies in {local}, which is not on this machine or was deleted")
+    return local
+
+
+def registered_model(client: "MlflowClient", name: str) -> Any | None:
+    """MLflow's entry of a registered model with its ``aliases``, None if there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def artifact_uri(client: "MlflowClient", source: str) -> str:
+    """Where a model version's source lies, with ``runs:/ID/PATH`` resolved."""
+    if not source.startswith("runs:/"):
+        return source
+    run_id, _, path = source.removeprefix("runs:/").partition("/")
+    return f"{client.get_run(run_id).info.artifact_uri.rstrip('/')}/{path}"
+
+
+def local_folder(location: str) -> Path | None:
+    """The path of artifacts that a store keeps in plain folders, None for any other."""
+    parsed = urlparse(location)
+    if parsed.scheme == "file":
+        return Path(unquote(parsed.path))
+    return None if parsed.scheme else Path(location)
+
+
+def download(location: str, store: str, into: Path) -> Path:
+    """Download a folder of artifacts.
+
+    Args:
+        location: Their URI.
+        store: Tracking URI of the store that serves them.
+        into: An existing folder.
+
+    Returns:
+        The downloaded folder, ``into`` or a folder inside it.
+
+    Raises:
+        ModelError: If that fails.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    try:
+        return Path(download_artifacts(location, dst_path=str(into), tracking_uri=store))
+    except Exception as error:  # each kind of storage raises errors of its own
+        raise ModelError(f"{location} cannot be downloaded: {one_line(error)}") from error
+
+
+def _version(
+    client: "MlflowClient", store: str, *, name: str, alias: str | None, version: str | None
+) -> Any:
+    model = registered_model(client, name)
+    if model is None:
+        known = [other.name for other in client.search_registered_models(max_results=20)]
+        raise ModelError(f"no model {name!r} in {store}: {_known(known)}")
+    if alias is not None:
+        if alias not in model.aliases:
+            raise ModelError(f"model {name!r} has no alias {alias!r}: {_known(model.aliases)}")
+        version = model.aliases[alias]
+    versions = {int(v.version): v for v in client.search_model_versions(f"name = '{name}'")}
+    number = max(versions, default=0) if version is None else int(version)
+    if number not in versions:
+        raise ModelError(f"model {name!r} has no version {number or ''}: {_known(versions)}")
+    return versions[number]
+
+
+def _known(things: Any) -> str:
+    names = [str(thing) for thing in sorted(things)]
+    return f"known are {', '.join(names)}" if names else "there is none yet"
+
+
+def _cached(location: str, store: str, name: str, version: int) -> Path:
+    # Two stores may both have a first version of a model with this name.
+    key = hashlib.sha256(f"{store} {location}".encode()).hexdigest()[:12]
+    target = Path.home() / ".cache" / "mixnmatch" / "models" / name / str(version) / key
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=target.parent))
+    try:
+        folder = download(location, store, work / "new")
+        if not target.is_dir():
+            folder.rename(target)
+    except OSError as error:
+        if not target.is_dir():  # else another process was first
+            raise ModelError(f"{name} v{version} cannot be kept in {target}: {error}") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return target

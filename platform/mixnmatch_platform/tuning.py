@@ -1,0 +1,202 @@
+"""Running a sweep: Ray Tune proposes settings with Optuna, each trial is a whole run."""
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mixnmatch.config import override
+from mixnmatch.data.store import open_dataset
+from mixnmatch.errors import InputError, RunError
+from mixnmatch.metrics.judge import judge_kind, load_judge
+from mixnmatch.recorder import Recorder
+from mixnmatch.training.run import check
+from mixnmatch_platform import cluster
+from mixnmatch_platform.job import Job, OnEvaluation, finishing, start_job
+from mixnmatch_platform.sweep import DRIVER_CPUS, Sweep, describe
+from mixnmatch_platform.tracking import environment_tags
+from mixnmatch_platform.trainers import run_job
+
+if TYPE_CHECKING:
+    from ray.tune import ResultGrid
+
+TRIAL_FAILURES = 2
+"""Times that a trial may die and go on from its last checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """What a sweep ended with."""
+
+    best_name: str
+    """Run of the best trial."""
+    best_value: float
+    """Its figure."""
+    best_settings: dict[str, Any]
+    """What was proposed for it."""
+    finished: int
+    """Trials that finished."""
+    failed: int
+    """Trials that did not."""
+    refit_value: float | None = None
+    """The figure after the long training."""
+
+
+def run_sweep(sweep: Sweep) -> SweepResult:
+    """Run a sweep to its end.
+
+    Raises:
+        InputError: For anything wrong with data, tracking store or resources, before a trial starts.
+        RunError: If no trial finished.
+    """
+    import ray
+    from ray import tune
+
+    dataset = open_dataset(sweep.data)
+    check(sweep.config, dataset)
+    sweep.tracking.check()
+    if judge_kind(dataset):
+        # Once, here: the trials find it in the cache.
+        steps = sweep.config.evaluation.classifier_steps
+        load_judge(dataset, sweep.config.model.image_size, steps=steps)
+    cluster.connect()
+    _check_placeable(sweep, ray.cluster_resources())
+    parent = sweep.tracking.start_run(
+        sweep.name,
+        params={"trials": sweep.trials, "metric": sweep.metric, "mode": sweep.mode},
+        tags={
+            **environment_tags(),
+            "mixnmatch.kind": "sweep",
+            "mixnmatch.data": dataset.info.fingerprint,
+            "mlflow.note.content": f"```\n{describe(sweep)}\n```",
+        },
+    )
+    with finishing(sweep.tracking, parent):
+        trainable = functools.partial(_trial, sweep=sweep, parent_run_id=parent)
+        resources = {"CPU": DRIVER_CPUS} if sweep.workers else sweep.trial_resources
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, resources),
+            tune_config=tune.TuneConfig(
+                metric=sweep.metric,
+                mode=sweep.mode,
+                search_alg=_search(sweep),
+                num_samples=sweep.trials,
+                max_concurrent_trials=sweep.concurrent,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name=f"tune-{parent[:8]}",
+                storage_path=str(sweep.folder),
+                failure_config=tune.FailureConfig(max_failures=TRIAL_FAILURES),
+                verbose=1,
+            ),
+        )
+        result = _summary(sweep, tuner.fit())
+        if sweep.refit_steps is not None:
+            value = _refit(sweep, sweep.refit_steps, result, parent)
+            result = replace(result, refit_value=value)
+    return result
+
+
+def _search(sweep: Sweep) -> Any:
+    from ray.tune.search.optuna import OptunaSearch
+
+    return OptunaSearch(
+        space=sweep.space.suggest, metric=sweep.metric, mode=sweep.mode, seed=sweep.seed
+    )
+
+
+def _trial_name(trial: Any) -> str:
+    return f"trial-{trial.trial_id}"
+
+
+def _check_placeable(sweep: Sweep, there: Mapping[str, float]) -> None:
+    for name, amount in sweep.trial_resources.items():
+        if amount > there.get(name, 0):
+            raise InputError(
+                f"a trial takes {amount:g} {name}, the cluster has {there.get(name, 0):g}: "
+                "ask for fewer workers, or add nodes"
+            )
+
+
+def _trial(settings: dict[str, Any], *, sweep: Sweep, parent_run_id: str) -> None:
+    from ray import tune
+
+    name = f"trial-{tune.get_context().get_trial_id()}"
+    job = start_job(
+        sweep.tracking,
+        name=name,
+        config=sweep.trial_config(settings),
+        data=sweep.data.absolute(),
+        out=sweep.folder / name,
+        stages=(1, 2),
+        parent_run_id=parent_run_id,
+        tags={"mixnmatch.kind": "trial"},
+    )
+    with finishing(job.tracking, job.run_id):
+        if sweep.workers:
+            tune.report(_train(sweep, job))
+        else:
+            torch.set_num_threads(max(1, int(sweep.cpus_per_worker)))
+            _train(sweep, job, OnEvaluation(tune.report))
+
+
+def _train(sweep: Sweep, job: Job, listener: Recorder | None = None) -> dict[str, float]:
+    return run_job(
+        job,
+        workers=sweep.workers,
+        use_gpu=sweep.use_gpu,
+        cpus_per_worker=sweep.cpus_per_worker,
+        listener=listener,
+    )
+
+
+def _summary(sweep: Sweep, grid: "ResultGrid") -> SweepResult:
+    sign = 1 if sweep.mode == "max" else -1
+    finished = [
+        result
+        for result in grid
+        if result.error is None
+        and math.isfinite((result.metrics or {}).get(sweep.metric, math.nan))
+    ]
+    if not finished:
+        reasons = [str(error).strip().splitlines()[-1] for error in grid.errors]
+        raise RunError(
+            f"no trial of sweep {sweep.name} ended with a figure {sweep.metric}"
+            + (f": {reasons[0]}" if reasons else "")
+        )
+    best = max(finished, key=lambda result: sign * result.metrics[sweep.metric])
+    return SweepResult(
+        best_name=f"trial-{best.metrics['trial_id']}",
+        best_value=best.metrics[sweep.metric],
+        best_settings=dict(best.config or {}),
+        finished=len(finished),
+        failed=len(grid) - len(finished),
+    )
+
+
+def _refit(sweep: Sweep, steps: int, result: SweepResult, parent_run_id: str) -> float:
+    """Train the best trial on to more steps, with what all trials together had."""
+    import ray
+
+    job = start_job(
+        sweep.tracking,
+        name=f"refit-of-{result.best_name}",
+        config=override(sweep.trial_config(result.best_settings), {"stage1.steps": steps}),
+        data=sweep.data.absolute(),
+        out=sweep.folder / f"refit-of-{result.best_name}",
+        stages=(1, 2),
+        parent_run_id=parent_run_id,
+        tags={"mixnmatch.kind": "refit", "mixnmatch.continues": result.best_name},
+        begin_from=sweep.folder / result.best_name / "stage1.pt",
+    )
+    if not sweep.workers:
+        # The idle workers of the trials would hold memory and CPUs that this process needs.
+        ray.shutdown()
+    with finishing(job.tracking, job.run_id):
+        metrics = _train(sweep, job)
+    return metrics[sweep.metric]

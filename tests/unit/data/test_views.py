@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mixnmatch.data.records import Box
+from mixnmatch.data.views import centre_crop, crop_view, object_square, prepare_views, resize_object
+from mixnmatch.errors import DataError
+
+
+@st.composite
+def pictures(draw: st.DrawFn) -> tuple[Image.Image, Box]:
+    width, height = draw(st.integers(8, 120)), draw(st.integers(8, 120))
+    left, right = sorted(draw(st.tuples(*[st.floats(0, width, width=32)] * 2)))
+    top, bottom = sorted(draw(st.tuples(*[st.floats(0, height, width=32)] * 2)))
+    box = Box.from_corners(left, top, max(right, left + 0.01), max(bottom, top + 0.01))
+    return Image.new("RGB", (width, height)), box.clip(width, height)
+
+
+@given(pictures(), st.sampled_from([32, 64, 128]))
+@settings(max_examples=40, deadline=None)
+def test_views_cover_every_crop_and_carry_the_box(
+    picture: tuple[Image.Image, Box], size: int
+) -> None:
+    image, box = picture
+    if not box.area:
+        return
+    views = prepare_views(image, box, size)
+    for pixels, corners, side in (
+        (views.object_pixels, views.object_box, size),
+        (views.background_pixels, views.background_box, size - 2),
+    ):
+        height, width = pixels.shape[:2]
+        assert min(height, width) == int(side * 76 / 64) >= side
+        x1, y1, x2, y2 = corners
+        assert 0 <= x1 <= x2 <= width
+        assert 0 <= y1 <= y2 <= height
+        crop = centre_crop(pixels, corners, side)
+        assert crop.pixels.shape == (side, side, 3)
+
+
+@given(
+    st.lists(st.floats(0, 48, width=32), min_size=4, max_size=4),
+    st.integers(0, 16),
+    st.integers(0, 8),
+)
+def test_a_flipped_crop_is_the_mirror_of_the_crop(
+    edges: list[float], offset_x: int, offset_y: int
+) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(256, size=(40, 48, 3), dtype=np.uint8)
+    corners = np.array([*np.sort(edges[:2]), *np.sort(edges[2:])], np.float32)[[0, 2, 1, 3]]
+    plain = crop_view(pixels, corners, 32, offset_x, offset_y, flip=False)
+    mirror = crop_view(pixels, corners, 32, offset_x, offset_y, flip=True)
+    assert np.array_equal(mirror.pixels, plain.pixels[:, ::-1])
+    assert np.array_equal(plain.pixels[0, 0], pixels[offset_y, offset_x])
+    x1, y1, x2, y2 = plain.box
+    expected = [32 - x2, y1, 32 - x1, y2] if x2 > x1 else [0, 0, 0, 0]
+    assert mirror.box.tolist() == expected
+
+
+def test_published_sizes_at_128() -> None:
+    views = prepare_views(Image.new("RGB", (500, 375)), Box(100, 100, 60, 40), 128)
+    assert views.object_pixels.shape == (152, 152, 3)
+    assert views.background_pixels.shape == (149, int(149 * 500 / 375), 3)
+    assert views.background_box == pytest.approx(
+        np.array([100, 100, 160, 140]) * 149 / 375, rel=0.01
+    )
+
+
+def test_the_object_view_is_a_square_about_the_box_clipped_to_the_picture() -> None:
+    assert object_square(Box(100, 100, 60, 40), 500, 375) == Box(85, 75, 90, 90)
+    assert object_square(Box(0, 0, 60, 40), 500, 375) == Box(0, 0, 75, 65)
+
+
+def test_a_bright_object_stays_inside_its_box() -> None:
+    image = Image.new("RGB", (200, 150))
+    image.paste((255, 255, 255), (120, 40, 160, 100))
+    views = prepare_views(image, Box(120, 40, 40, 60), 64)
+    for pixels, corners in (views[:2], views[2:]):
+        x1, y1, x2, y2 = corners.round().astype(int)
+        inside = pixels[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2]
+        assert inside.min() > 200
+        assert pixels.sum() < 1.1 * 255 * 3 * (x2 - x1) * (y2 - y1)
+
+
+def test_a_box_outside_the_crop_is_all_zero() -> None:
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    corners = np.array([0, 0, 10, 10], np.float32)
+    assert crop_view(pixels, corners, 32, 48, 0, flip=True).box.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("offset", [(-1, 0), (0, 9), (49, 0)])
+def test_a_crop_outside_the_view_is_refused(offset: tuple[int, int]) -> None:
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    with pytest.raises(ValueError, match="not inside 80x40"):
+        crop_view(pixels, np.zeros(4, np.float32), 32, *offset, flip=False)
+
+
+def test_a_ribbon_of_a_picture_is_refused() -> None:
+    with pytest.raises(DataError, match="4000x2 pixels: its sides may differ by a factor of 50"):
+        prepare_views(Image.new("RGB", (4000, 2)), Box(0, 0, 10, 2), 64)
+
+
+def test_a_mask_is_cut_as_the_object_view_is() -> None:
+    box = Box(30, 20, 40, 30)
+    mask = Image.new("L", (120, 90))
+    mask.paste(255, (30, 20, 70, 50))
+    picture = Image.merge("RGB", [mask] * 3)
+    expected = prepare_views(picture, box, 64).object_pixels[..., 0]
+    assert np.array_equal(np.asarray(resize_object(mask, box, 64)), expected)
