@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 from mixnmatch import __version__
@@ -47,7 +48,10 @@ def run_program(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> 
     """
     arguments = parser.parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        with warnings.catch_warnings():
+            # What matters of a picture's damage is in our own errors, one line each.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            return int(arguments.run(arguments))
     except MixNMatchError as error:
         return _complain(parser.prog, str(error), error.exit_status)
     except OSError as error:

@@ -86,7 +86,7 @@ def run_synthesize(arguments: argparse.Namespace) -> int:
     )
     records = draw_factor_dataset(spec)
     info = write_dataset(
-        tqdm(records, total=spec.count + spec.judge_count, unit="picture", disable=None),
+        iter(tqdm(records, total=spec.count + spec.judge_count, unit="picture", disable=None)),
         arguments.out,
         kind="factors",
         source=str(spec),

@@ -12,9 +12,8 @@ from itertools import count
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int, Int64
 from PIL import Image
 from torch import Tensor
 
@@ -176,7 +175,7 @@ class TrainingSet:
 
 
 def evaluation_pictures(
-    dataset: Dataset, indices: Sequence[int] | npt.NDArray[np.int64], image_size: int
+    dataset: Dataset, indices: Sequence[int] | Int64[np.ndarray, "N"], image_size: int
 ) -> EvaluationSet:
     """Read the pictures of an evaluation.
 
@@ -236,7 +235,9 @@ def _prepare(record: Record, image_size: int) -> Views:
         raise DataError(f"{record.source}: {error}") from error
 
 
-def _random_crop(pixels: Pixels, box: Corners, side: int, chances: npt.NDArray[np.float64]) -> Crop:
+def _random_crop(
+    pixels: Pixels, box: Corners, side: int, chances: Float64[np.ndarray, "3"]
+) -> Crop:
     height, width = pixels.shape[:2]
     offset_x = int(chances[0] * (width - side + 1))
     offset_y = int(chances[1] * (height - side + 1))

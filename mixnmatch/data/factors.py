@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Float64
 from PIL import Image, ImageDraw
 
 from mixnmatch.data.pictures import encode_png
@@ -187,8 +187,8 @@ def _draw_record(spec: FactorSpec, number: int, split: Split, rng: np.random.Gen
 class _Placement(NamedTuple):
     """The map from an object's frame to the picture: turned, scaled and moved."""
 
-    matrix: npt.NDArray[np.float64]
-    offset: npt.NDArray[np.float64]
+    matrix: Float64[np.ndarray, "2 2"]
+    offset: Float64[np.ndarray, "2"]
 
     def to_picture(self, points: Points) -> Points:
         return points @ self.matrix.T + self.offset

@@ -8,31 +8,35 @@ Split = Literal["train", "test", "judge"]
 """Part of a data set; "judge" are drawn pictures with textures free of shapes, as in mixes."""
 
 
+Number = int | float
+"""Where whole pixels will do as well; the checks in the tests take no int for a float."""
+
+
 class Box(NamedTuple):
     """Axis-aligned box in pixels; x and y are its left and top edge."""
 
-    x: float
-    y: float
-    width: float
-    height: float
+    x: Number
+    y: Number
+    width: Number
+    height: Number
 
     @classmethod
-    def from_corners(cls, left: float, top: float, right: float, bottom: float) -> "Box":
+    def from_corners(cls, left: Number, top: Number, right: Number, bottom: Number) -> "Box":
         """The box between two corners."""
         return cls(left, top, right - left, bottom - top)
 
     @property
-    def right(self) -> float:
+    def right(self) -> Number:
         """Right edge."""
         return self.x + self.width
 
     @property
-    def bottom(self) -> float:
+    def bottom(self) -> Number:
         """Bottom edge."""
         return self.y + self.height
 
     @property
-    def corners(self) -> tuple[float, float, float, float]:
+    def corners(self) -> tuple[Number, Number, Number, Number]:
         """``(x1, y1, x2, y2)``: left, top, right and bottom edge."""
         return (self.x, self.y, self.right, self.bottom)
 
@@ -51,19 +55,19 @@ class Box(NamedTuple):
         """Whether no edge is infinite or not a number."""
         return all(math.isfinite(value) for value in self)
 
-    def clip(self, width: float, height: float) -> "Box":
+    def clip(self, width: Number, height: Number) -> "Box":
         """The part inside a picture of that size; of zero area where none is."""
         left, right = (min(max(value, 0.0), width) for value in (self.x, self.right))
         top, bottom = (min(max(value, 0.0), height) for value in (self.y, self.bottom))
         return Box.from_corners(left, top, right, bottom)
 
-    def scale(self, factor_x: float, factor_y: float) -> "Box":
+    def scale(self, factor_x: Number, factor_y: Number) -> "Box":
         """The box in a picture resized by these factors."""
         return Box(
             self.x * factor_x, self.y * factor_y, self.width * factor_x, self.height * factor_y
         )
 
-    def shift(self, offset_x: float, offset_y: float) -> "Box":
+    def shift(self, offset_x: Number, offset_y: Number) -> "Box":
         """The box moved by an offset."""
         return self._replace(x=self.x + offset_x, y=self.y + offset_y)
 

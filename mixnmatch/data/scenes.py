@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Float32
 from PIL import Image, ImageDraw
 
-Canvas = npt.NDArray[np.float32]
-"""Height, width and red, green, blue in 0 to 255."""
+Canvas = Float32[np.ndarray, "H W 3"]
+"""Red, green and blue in the last axis, 0 to 255."""
+Plane = Float32[np.ndarray, "H W"]
+"""One value a pixel."""
 
 
 def paint_scene(background: int, side: int, rng: np.random.Generator) -> Image.Image:
@@ -117,8 +119,8 @@ def _gradient(
     return np.broadcast_to(column, (side, side, 3))
 
 
-def _noise(side: int, cells: tuple[int, int], rng: np.random.Generator) -> Canvas:
-    """Smooth noise about 0 with that many cells across and down; one value a pixel."""
+def _noise(side: int, cells: tuple[int, int], rng: np.random.Generator) -> Plane:
+    """Smooth noise about 0 with that many cells across and down."""
     coarse = rng.normal(size=(cells[0] + 3, cells[1] + 3)).astype(np.float32)
     return np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC))
 

@@ -11,9 +11,11 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Float64
 
-Points = npt.NDArray[np.float64]
+from mixnmatch.data.records import Number
+
+Points = Float64[np.ndarray, "_ 2"]
 """One x, y a row."""
 
 
@@ -186,31 +188,33 @@ SHAPE_NAMES = tuple(_DRAWN)
 """Names of all shapes; those drawn first differ most."""
 
 
-def _eye(x: float, y: float, radius: float) -> list[Dot]:
+def _eye(x: Number, y: Number, radius: Number) -> list[Dot]:
     return [
         Dot(x, y, radius, (255, 255, 255)),
         Dot(x + 0.25 * radius, y, 0.6 * radius, (20, 20, 30)),
     ]
 
 
-def _polygon(points: Sequence[tuple[float, float]]) -> Points:
+def _polygon(points: Sequence[tuple[Number, Number]]) -> Points:
     return np.array(points, dtype=np.float64)
 
 
-def _arc(x: float, y: float, radius_x: float, radius_y: float, start: float, stop: float) -> Points:
+def _arc(
+    x: Number, y: Number, radius_x: Number, radius_y: Number, start: Number, stop: Number
+) -> Points:
     """Part of an ellipse, from one angle in degrees to another, clockwise as seen."""
     angles = np.radians(np.linspace(start, stop, 24))
     return np.stack([x + radius_x * np.cos(angles), y + radius_y * np.sin(angles)], axis=1)
 
 
-def _ellipse(x: float, y: float, radius_x: float, radius_y: float, tilt: float = 0) -> Points:
+def _ellipse(x: Number, y: Number, radius_x: Number, radius_y: Number, tilt: Number = 0) -> Points:
     cosine, sine = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
     upright = _arc(0, 0, radius_x, radius_y, 0, 345)
     turned: Points = upright @ np.array([[cosine, sine], [-sine, cosine]]) + (x, y)
     return turned
 
 
-def _rounded(start: tuple[float, float], stop: tuple[float, float], radius: float) -> Points:
+def _rounded(start: tuple[Number, Number], stop: tuple[Number, Number], radius: Number) -> Points:
     """A bar with round ends."""
     heading = math.degrees(math.atan2(stop[1] - start[1], stop[0] - start[0]))
     return np.concatenate(
@@ -221,7 +225,7 @@ def _rounded(start: tuple[float, float], stop: tuple[float, float], radius: floa
     )
 
 
-def _curve(points: Sequence[tuple[float, float]], steps: int = 8) -> Points:
+def _curve(points: Sequence[tuple[Number, Number]], steps: int = 8) -> Points:
     """A smooth closed curve through the points (Catmull-Rom)."""
     here = _polygon(points)
     before, after, next_after = (np.roll(here, shift, axis=0) for shift in (1, -1, -2))

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Int64
 
 from mixnmatch.data.info import FORMAT_VERSION, INFO_NAME, DatasetInfo, Kind, one_line
 from mixnmatch.data.records import Box, Factors, Record, Reject, Split
@@ -79,7 +79,7 @@ class Dataset:
     def __iter__(self) -> Iterator[Record]:
         return (self[index] for index in range(len(self)))
 
-    def indices(self, split: Split | None = None) -> npt.NDArray[np.int64]:
+    def indices(self, split: Split | None = None) -> Int64[np.ndarray, "N"]:
         """Rows of one split in ascending order, or of all for None."""
         if split is None:
             return np.arange(len(self))

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Bool, Float32
 
-Plane = npt.NDArray[np.float32]
+Plane = Float32[np.ndarray, "H W"]
 """One value a pixel."""
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
@@ -40,7 +40,7 @@ def texture(index: int) -> Texture:
 
 def paint(
     painted: Texture, x: Plane, y: Plane, rng: np.random.Generator
-) -> npt.NDArray[np.float32]:
+) -> Float32[np.ndarray, "H W 3"]:
     """Colours of body pixels.
 
     Args:
@@ -57,7 +57,7 @@ def paint(
     amount = painted.pattern(x + shift_x, y + shift_y)[..., None]
     base, accent = (np.array(c, dtype=np.float32) for c in (painted.base, painted.accent))
     colours = (base + (accent - base) * amount) * np.float32(brightness)
-    clipped: npt.NDArray[np.float32] = np.clip(colours, 0, 255)
+    clipped: Float32[np.ndarray, "H W 3"] = np.clip(colours, 0, 255)
     return clipped
 
 
@@ -67,7 +67,7 @@ def _wave(values: Plane, period: float) -> Plane:
     return wave
 
 
-def _is(condition: npt.NDArray[np.bool_]) -> Plane:
+def _is(condition: Bool[np.ndarray, "H W"]) -> Plane:
     return condition.astype(np.float32)
 
 

@@ -7,15 +7,15 @@ picture; both are resized somewhat larger than needed, then cropped and flipped 
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from mixnmatch.data.records import Box
 from mixnmatch.errors import DataError
 
-Pixels = npt.NDArray[np.uint8]
-"""Height, width, 3 channels; values 0 to 255."""
-Corners = npt.NDArray[np.float32]
+Pixels = UInt8[np.ndarray, "_ _ ..."]
+"""Colours in the last axis, or none for a mask; values 0 to 255."""
+Corners = Float32[np.ndarray, "4"]
 """x1, y1, x2, y2 in pixels; all zero where a crop shows nothing of the object."""
 
 HALF_SIDE_SHARE = 0.75

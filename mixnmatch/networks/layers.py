@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,11 +31,35 @@ def leaky() -> nn.LeakyReLU:
     return nn.LeakyReLU(0.2, inplace=True)
 
 
+class UpConv3(nn.Conv2d):
+    """Nearest ×2, then a 3×3 convolution that keeps the size.
+
+    After nearest ×2 two of a kernel's three rows (and columns) meet the same input pixel, so each
+    of the four output phases is a 2×2 convolution of the small picture: 4 products for an output
+    pixel instead of 9, with the same weights and the same answer up to rounding.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1, bias=False)
+        # Phase, tap of the small kernel, tap of the 3-tap kernel.
+        phases = [[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]]
+        self.register_buffer("phases", torch.tensor(phases).float(), persistent=False)
+        self.phases: Tensor
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D 2*H 2*W"]:
+        """Double the size."""
+        small = torch.einsum("pak,qbl,oikl->pqoiab", self.phases, self.phases, self.weight)
+        corners = F.conv2d(x, small.flatten(0, 2), padding=1)  # H+1 × W+1: each phase takes H × W
+        even_even, even_odd, odd_even, odd_odd = corners.chunk(4, dim=1)
+        even = torch.stack([even_even[..., :-1, :-1], even_odd[..., :-1, 1:]], dim=-1)
+        odd = torch.stack([odd_even[..., 1:, :-1], odd_odd[..., 1:, 1:]], dim=-1)
+        return torch.stack([even, odd], dim=3).flatten(4, 5).flatten(2, 3)
+
+
 def up_block(inputs: int, outputs: int) -> nn.Sequential:
     """Nearest ×2, 3×3 convolution, batch norm, GLU."""
     return nn.Sequential(
-        nn.Upsample(scale_factor=2, mode="nearest"),
-        conv3(inputs, 2 * outputs),
+        UpConv3(inputs, 2 * outputs),
         nn.BatchNorm2d(2 * outputs),
         GLU(),
     )

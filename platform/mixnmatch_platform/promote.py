@@ -262,15 +262,13 @@ def _check_bundle(client: "MlflowClient", store: str, promotion: Promotion) -> N
         else:
             with tempfile.TemporaryDirectory(prefix="mixnmatch-") as work:
                 bundle = load_bundle(download(location, store, Path(work)))
+        if bundle.stages != (1, 2):
+            raise ModelError(f"{location} holds a model of stage 1 only")
     except ModelError as error:
         raise ModelError(
             f"the best run, {promotion.run_name} ({promotion.metric} {promotion.value:.4g}), "
             f"cannot be promoted: {error}"
         ) from error
-    if bundle.stages != (1, 2):
-        raise ModelError(
-            f"the best run, {promotion.run_name}, cannot be promoted: its bundle has only stage 1"
-        )
 
 
 def _register(

@@ -21,7 +21,7 @@ def encoded(width: int = 40, height: int = 30, mode: str = "RGB", form: str = "J
 
 @pytest.fixture
 def make_cub(tmp_path: Path) -> MakeCub:
-    """A CUB folder of pictures 3, 7 and 20, of which one is greyscale and one box goes past the edge."""
+    """A CUB folder of pictures 3, 7 and 20, one of them grey, one box past the edge."""
 
     def make(name: str = "cub", **files: str | bytes) -> Path:
         root = tmp_path / name

@@ -1,6 +1,7 @@
 import gc
 import threading
 import time
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_too_few_pictures_are_refused_at_once(drawn: Dataset) -> None:
         TrainingSet(drawn, 32).batches(25, seed=0, world_size=2)
 
 
-def test_a_split_without_pictures_is_refused(make_cub: MakeCub, tmp_path: object) -> None:
+def test_a_split_without_pictures_is_refused(make_cub: MakeCub) -> None:
     root = make_cub()
     write_dataset(read_cub(root), root / "set", kind="cub")
     with pytest.raises(DataError, match="no picture of split 'judge'"):
@@ -122,8 +123,6 @@ def test_a_split_without_pictures_is_refused(make_cub: MakeCub, tmp_path: object
 
 
 def test_a_picture_that_cannot_be_read_is_named(make_cub: MakeCub) -> None:
-    from dataclasses import replace
-
     root = make_cub()
     broken = (replace(record, image=record.image[:200]) for record in read_cub(root))
     write_dataset(broken, root / "set", kind="cub")

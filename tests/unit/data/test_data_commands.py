@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +22,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object, status: int 
     return lines[0]
 
 
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_ingest(make_cub: MakeCub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "set"
     assert cli.main(["data", "ingest", str(make_cub()), str(out)]) == 0
@@ -40,7 +43,7 @@ def test_ingest_skips_bad_pictures_only_when_asked(
     root, out = make_cub(), tmp_path / "set"
     (root / "images/one/b.jpg").write_bytes(b"\xff\xd8\xff broken")
     assert "one/b.jpg: " in refused(capsys, "data", "ingest", root, out)
-    assert os.listdir(tmp_path) == ["cub"]
+    assert left_in(tmp_path) == ["cub"]
     assert cli.main(["data", "ingest", str(root), str(out), "--skip-bad"]) == 0
     assert "2 pictures, 2 classes, 1 bad left out, see dataset.json" in capsys.readouterr().out
     assert [reject.source for reject in open_dataset(out).info.rejects] == ["one/b.jpg"]
@@ -58,7 +61,7 @@ def test_bad_folders_end_in_one_line(
     assert "classes.txt" in refused(capsys, "data", "ingest", make_cub("c"), under_file)
     view = ("data", "view", tmp_path / "nowhere", "--out", tmp_path / "a.png")
     assert "no such data set folder" in refused(capsys, *view)
-    assert sorted(os.listdir(tmp_path)) == ["b", "c", "cub"]
+    assert left_in(tmp_path) == ["b", "c", "cub"]
 
 
 def test_synthesize(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +74,7 @@ def test_synthesize(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (len(dataset), dataset.info.labels) == (9, 4)
     assert len(dataset.indices("judge")) == 3
     assert "shapes is 99" in refused(capsys, "data", "synthesize", tmp_path / "x", "--shapes", "99")
-    assert os.listdir(tmp_path) == ["set"]
+    assert left_in(tmp_path) == ["set"]
 
 
 def test_view(drawn: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,9 +133,9 @@ def test_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[s
 def test_help_does_not_wait_for_torch() -> None:
     script = (
         "import sys; from mixnmatch import cli; cli.build_parser(); "
-        "sys.exit(' '.join({'torch', 'pyarrow', 'numpy'} & set(sys.modules)))"
+        "print({'torch', 'pyarrow', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.stdout, done.stderr) == ("set()\n", "")

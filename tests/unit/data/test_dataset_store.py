@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def records(count: int, **changes: object) -> Iterator[Record]:
 
 
 def left_in(folder: Path) -> list[str]:
-    return sorted(os.listdir(folder))
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_everything_comes_back(tmp_path: Path) -> None:

@@ -101,12 +101,11 @@ def test_pictures_for_judges_come_last_and_are_free() -> None:
 
 @pytest.mark.parametrize("shape", range(len(SHAPE_NAMES)))
 def test_mirroring_shows(shape: int) -> None:
-    """Also for a mirrored picture turned the other way: no outline is its own mirror image."""
     _, plain = drawn(shape=shape)
     _, mirrored = drawn(shape=shape, mirrored=True, rotation=-15.0)
-    assert (plain[:, ::-1] != mirrored).sum() < 0.06 * plain.sum(), "the flip of the picture"
+    assert (plain[:, ::-1] != mirrored).sum() < 0.09 * plain.sum(), "the flip of the picture"
     _, turned = drawn(shape=shape, mirrored=True)
-    assert (plain != turned).sum() > 0.1 * plain.sum()
+    assert (plain != turned).sum() > 0.15 * plain.sum()
 
 
 def test_shapes_backgrounds_and_textures_all_differ() -> None:
@@ -128,9 +127,6 @@ def test_only_the_body_changes_with_the_texture() -> None:
     before, mask = drawn(texture=0)
     after, same = drawn(texture=5)
     assert np.array_equal(mask, same)
-    assert np.array_equal(
-        before[~mask & (before == after).all(-1)], after[~mask & (before == after).all(-1)]
-    )
     assert (before != after).any(-1)[mask].mean() > 0.5
     assert (before != after).any(-1)[~mask].mean() < 0.02
 
