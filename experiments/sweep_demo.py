@@ -5,7 +5,7 @@
     python experiments/sweep_demo.py --dry-run # only say what the sweep would do
 
 About ten minutes on two CPU cores. Expected: a mean disentanglement accuracy above 0.4 (chance
-0.28), and a Fréchet distance to the real pictures at least 3 times smaller than the untrained one's.
+0.28), and a Fréchet distance to the real pictures at least 3 times smaller than before training.
 """
 
 import sys
@@ -27,21 +27,21 @@ SWEEP = Sweep(
             "model.image_size": 32,
             "model.super_categories": 3,
             "model.fine_categories": 6,
-            "model.noise_dim": 16,
+            "model.noise_dim": 4,
             "model.generator_width": 32,
             "model.discriminator_width": 32,
             "model.encoder_width": 16,
             "model.extractor_width": 16,
             "model.pair_width": 4,
-            "stage1.steps": 250,
+            "stage1.steps": 200,
             "stage1.batch_size": 16,
             "stage1.ema_decay": 0.99,
             "stage2.steps": 100,
             "stage2.batch_size": 16,
             "evaluation.samples": 512,
             "evaluation.classifier_steps": 250,
-            "checkpoint_every_steps": 250,
-            "sample_every_steps": 250,
+            "checkpoint_every_steps": 200,
+            "sample_every_steps": 300,
         },
     ),
     space=SearchSpace(
@@ -53,7 +53,7 @@ SWEEP = Sweep(
     concurrent=2,
     metric="disentanglement_accuracy",
     mode="max",
-    refit_steps=1800,
+    refit_steps=1500,
 )
 
 if __name__ == "__main__":

@@ -111,9 +111,7 @@ def save_bundle(bundle: ModelBundle, out: Path) -> Path:
         }
         (work / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
         work.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        work.rename(out)
+        _replace(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return out
@@ -147,13 +145,14 @@ def load_bundle(path: Path) -> ModelBundle:
 
     def filled(name: str, module: Any) -> Any:
         prefix = f"{name}."
+        # Copies: the file's tensors are mapped from it, and would change or fault with it.
         state: dict[str, Tensor] = {
-            key.removeprefix(prefix): value
+            key.removeprefix(prefix): value.clone()
             for key, value in weights.items()
             if key.startswith(prefix)
         }
         try:
-            module.load_state_dict(state)
+            module.load_state_dict(state, assign=True)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise ModelError(
@@ -161,15 +160,38 @@ def load_bundle(path: Path) -> ModelBundle:
             ) from error
         return module.eval().requires_grad_(False)
 
-    has_extractor = any(key.startswith("extractor.") for key in weights)
+    kinds: dict[str, type[Any]] = {
+        "generator": Generator,
+        "encoders": Encoders,
+        "extractor": ShapeExtractor,
+    }
+    found = {key.partition(".")[0] for key in weights}
+    if foreign := sorted(found - kinds.keys()):
+        raise ModelError(f"{path / WEIGHTS} has weights of an unknown network {foreign[0]!r}")
+    # Without memory of their own, and so without the minute that orthogonal weights take.
+    with torch.device("meta"):
+        networks = {name: kind(config.model) for name, kind in kinds.items()}
     return ModelBundle(
         config=config,
-        generator=filled("generator", Generator(config.model)),
-        encoders=filled("encoders", Encoders(config.model)),
-        extractor=filled("extractor", ShapeExtractor(config.model)) if has_extractor else None,
+        generator=filled("generator", networks["generator"]),
+        encoders=filled("encoders", networks["encoders"]),
+        extractor=filled("extractor", networks["extractor"]) if "extractor" in found else None,
         metrics=description.get("metrics", {}),
         data=description.get("data", {}),
     )
+
+
+def _replace(new: Path, out: Path) -> None:
+    old = new.with_name(f"{new.name}-old")
+    if out.exists():
+        out.rename(old)
+    try:
+        new.rename(out)
+    except BaseException:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _checksum(path: Path) -> str:

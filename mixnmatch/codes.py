@@ -37,7 +37,7 @@ def parent_of(fine: Int[Tensor, "B"], config: ModelConfig) -> Int[Tensor, "B"]:
 
 
 def sample_tied(config: ModelConfig, count: int, generator: torch.Generator) -> Codes:
-    """Codes for the generator's own losses: texture uniform, shape its parent, background equal to it.
+    """Codes for the generator's own losses: texture uniform, its parent shape, its background.
 
     Args:
         config: Category counts and noise dimensions.
@@ -83,7 +83,7 @@ def _one_hot(
 ) -> Codes:
     return Codes(
         z=z,
-        b=F.one_hot(b, config.fine_categories).float(),
-        p=F.one_hot(p, config.super_categories).float(),
-        c=F.one_hot(c, config.fine_categories).float(),
+        b=F.one_hot(b, config.fine_categories).to(z.dtype),
+        p=F.one_hot(p, config.super_categories).to(z.dtype),
+        c=F.one_hot(c, config.fine_categories).to(z.dtype),
     )

@@ -1,9 +1,12 @@
 """Configuration of a run: frozen dataclasses that check themselves.
 
-The same object travels to workers, MLflow and checkpoints, as ``to_dict`` and ``from_dict`` of plain JSON types.
+The same object travels to workers, MLflow and checkpoints, as ``to_dict`` and ``from_dict`` of
+plain JSON types.
 """
 
 import dataclasses
+import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -116,7 +119,7 @@ class LossWeights:
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
-            _require(value >= 0, f"weights.{item.name}", value, "at least 0")
+            _require(0 <= value < math.inf, f"weights.{item.name}", value, "finite and at least 0")
 
 
 def _check_schedule(name: str, config: "Stage1Config | Stage2Config") -> None:
@@ -252,7 +255,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def from_dict(kind: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
+def from_dict(kind: type[T], values: object, prefix: str = "") -> T:
     """Build a configuration from nested dictionaries.
 
     Args:
@@ -270,9 +273,7 @@ def from_dict(kind: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
     hints = typing.get_type_hints(kind)
     unknown = [key for key in values if key not in hints]
     if unknown:
-        raise ConfigError(
-            f"unknown configuration key {prefix}{unknown[0]}: known here are {', '.join(hints)}"
-        )
+        raise _unknown_key(f"{prefix}{unknown[0]}", [prefix + name for name in hints], kind)
     return kind(**{key: _convert(hints[key], value, prefix + key) for key, value in values.items()})
 
 
@@ -293,8 +294,7 @@ def override(config: T, changes: Mapping[str, Any]) -> T:
         for name in path:
             table = table.get(name) if isinstance(table, dict) else None
         if not isinstance(table, dict) or leaf not in table or isinstance(table[leaf], dict):
-            known = ", ".join(flatten(config))
-            raise ConfigError(f"unknown configuration key {key}: known are {known}")
+            raise _unknown_key(key, list(flatten(config)), type(config))
         table[leaf] = value
     return from_dict(type(config), nested)
 
@@ -316,6 +316,21 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     return key, None if raw.lower() in ("none", "null") else raw
 
 
+def _unknown_key(key: str, known: list[str], kind: type[Any]) -> ConfigError:
+    """The error for a key that is not there, with what may have been meant."""
+    leaves = {name.rpartition(".")[2]: name for name in known}
+    leaf = key.rpartition(".")[2]
+    close = difflib.get_close_matches(key, known, n=3)
+    close += [leaves[match] for match in difflib.get_close_matches(leaf, leaves, n=2, cutoff=0.8)]
+    if close:
+        hint = f"did you mean {' or '.join(dict.fromkeys(close))}?"
+    else:
+        section = key.partition(".")[0] + "."
+        inside = [name for name in known if name.startswith(section)]
+        hint = f"known are {', '.join(inside or [item.name for item in dataclasses.fields(kind)])}"
+    return ConfigError(f"unknown configuration key {key}: {hint}")
+
+
 def _convert(hint: Any, value: Any, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type[Any], hint), value, f"{name}.")
@@ -325,7 +340,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
             return None
         hint = next(option for option in allowed if option is not types.NoneType)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ConfigError(f"{name} is {value!r}: it must be smaller") from error
     if hint is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):

@@ -35,7 +35,8 @@ class Mixer:
         """Load a model.
 
         Args:
-            source: A bundle's folder, or an address of an installed scheme (``models:/NAME@champion``).
+            source: A bundle's folder, or an address of an installed scheme
+                (``models:/NAME@champion``).
             device: Where to mix.
 
         Raises:

@@ -35,7 +35,8 @@ def read_config(args: argparse.Namespace, saved: Path | None = None) -> RunConfi
 
     Args:
         args: Parsed options of ``add_config_options``.
-        saved: Configuration of the run to resume, used where it exists and ``--config`` is not given.
+        saved: Configuration of the run to resume, used where it exists and there is no
+            ``--config``.
 
     Raises:
         ConfigError: For a missing or unreadable file, an unknown key or a bad value.

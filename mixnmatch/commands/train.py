@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from mixnmatch.data.store import open_dataset
     from mixnmatch.device import choose_device
     from mixnmatch.recorder import FolderRecorder
-    from mixnmatch.training.checkpoints import FolderCheckpoints
+    from mixnmatch.training.checkpoints import FolderCheckpoints, check_same_run
     from mixnmatch.training.run import Run, Worker, check, train
 
     config = read_config(args, args.out / CONFIG_NAME)
@@ -57,6 +57,11 @@ def run(args: argparse.Namespace) -> int:
     worker = Worker(device=choose_device(args.device))
     stages = STAGES[args.stage]
     check(config, dataset, stages)
+    checkpoints = FolderCheckpoints(args.out / "checkpoints")
+    # Before the configuration is written, so that a refused one does not take the run's place.
+    if (state := checkpoints.load()) is not None:
+        check_same_run(state, config)
+        del state
     if args.dry_run:
         print(
             f"would train stage {args.stage} on {len(dataset)} pictures of {args.data}, "
@@ -71,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             dataset=dataset,
             out=args.out,
             recorder=FolderRecorder(args.out),
-            checkpoints=FolderCheckpoints(args.out / "checkpoints"),
+            checkpoints=checkpoints,
             worker=worker,
         ),
         stages,

@@ -37,10 +37,11 @@ def disentanglement(
     Returns:
         * ``accuracy/<factor>``: share of code-mode mixes that show the factor of its source, and
           their mean ``disentanglement_accuracy``;
-        * ``feature_accuracy/<factor>`` and ``feature_disentanglement_accuracy``: the same of feature
-          mode, where the pose comes with the shape, once there is a shape extractor;
+        * ``feature_accuracy/<factor>`` and ``feature_disentanglement_accuracy``: the same of
+          feature mode, where the pose comes with the shape, once there is a shape extractor;
         * ``reconstruction_accuracy/<factor>`` and their mean: of pictures mixed with themselves;
-        * ``chance/<factor>``: probability that two random pictures agree, and the mean over factors;
+        * ``chance/<factor>``: probability that two random pictures agree, and its mean over
+          factors;
         * ``judge/<factor>``: the judge's own accuracy on held-out real pictures, ``judge/held_out``
           of them.
     """

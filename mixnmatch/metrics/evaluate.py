@@ -13,7 +13,7 @@ from mixnmatch.config import EvaluationConfig
 from mixnmatch.data.batches import evaluation_pictures
 from mixnmatch.data.store import Dataset
 from mixnmatch.errors import DataError
-from mixnmatch.metrics.disentanglement import disentanglement
+from mixnmatch.metrics.disentanglement import FACTORS, disentanglement
 from mixnmatch.metrics.frechet import Gaussian, fit_gaussian, frechet_distance
 from mixnmatch.metrics.inception import inception_features, load_inception
 from mixnmatch.metrics.judge import judge_kind, load_judge
@@ -82,6 +82,21 @@ def evaluate(
             random=random,
         )
     return metrics
+
+
+def metric_names(dataset: Dataset, config: EvaluationConfig) -> set[str]:
+    """Names of the figures that ``evaluate`` gives for a model after both stages."""
+    names = {"evaluation/samples", "evaluation/real", "mask_contrast", "mask_contrast_parent"}
+    if kind := judge_kind(dataset):
+        names.add(f"frechet_{kind}")
+    if config.inception_weights is not None:
+        names.add("fid")
+    if kind == "factors":
+        names |= {"judge/held_out", "disentanglement_accuracy", "reconstruction_accuracy"}
+        names |= {"feature_disentanglement_accuracy", "chance/disentanglement_accuracy"}
+        groups = ("accuracy", "feature_accuracy", "reconstruction_accuracy", "chance", "judge")
+        names |= {f"{group}/{factor}" for group in groups for factor in FACTORS}
+    return names
 
 
 @torch.no_grad()

@@ -23,16 +23,25 @@ def load_inception(path: Path) -> nn.Module:
             f"{path}: no such file; `fid` needs the FID Inception weights "
             "(weights-inception-2015-12-05-6726825d.pth of the torch-fidelity releases)"
         )
+    # torch-fidelity unpickles whatever the file holds: let it see nothing but tensors.
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises several kinds for a file that is no such state
+        raise _not_inception(path, error) from error
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     try:
         network: nn.Module = FeatureExtractorInceptionV3(
             "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path)
         )
-    except Exception as error:  # torch raises several kinds for a file that is no such state
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{path}: not the FID Inception weights ({reason})") from error
+    except Exception as error:
+        raise _not_inception(path, error) from error
     return network.eval().requires_grad_(False)
+
+
+def _not_inception(path: Path, error: Exception) -> ModelError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ModelError(f"{path}: not the FID Inception weights ({reason})")
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """The judge: a classifier trained on labelled real pictures that says what a picture shows.
 
-One head for each factor (background, shape, texture, pose) where the data set knows them, or one for
-the class label. Its own accuracy on held-out pictures is part of every result that it gives.
+One head for each factor (background, shape, texture, pose) where the data set knows them, or one
+for the class label. Its own accuracy on held-out pictures is part of every result that it gives.
 """
 
 import hashlib
@@ -128,8 +128,11 @@ def load_judge(dataset: Dataset, image_size: int, *, steps: int, seed: int = 0) 
     state["__measured__"] = torch.tensor(list(measured), dtype=torch.uint8)
     cached.parent.mkdir(parents=True, exist_ok=True)
     partial = cached.with_suffix(f".{os.getpid()}.partial")
-    save_file(state, partial)
-    partial.rename(cached)
+    try:
+        save_file(state, partial)
+        partial.replace(cached)
+    finally:
+        partial.unlink(missing_ok=True)
     return judge
 
 

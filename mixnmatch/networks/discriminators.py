@@ -1,4 +1,4 @@
-"""What judges the generator: background patches, the child image, codes read back, shape features."""
+"""What judges the generator: background patches, child image, codes read back, features."""
 
 import math
 from typing import NamedTuple

@@ -19,7 +19,8 @@ class Encoders(nn.Module):
     """Four encoders of one form that share no weights, one a code.
 
     Args:
-        config: Sizes; used are ``image_size``, the category counts, ``noise_dim`` and ``encoder_width``.
+        config: Sizes; used are ``image_size``, the category counts, ``noise_dim`` and
+            ``encoder_width``.
     """
 
     def __init__(self, config: ModelConfig) -> None:

@@ -38,7 +38,8 @@ class ShapeExtractor(nn.Module):
         self.downs = nn.ModuleList(
             _down(i, o) for i, o in zip([width, *downs], downs, strict=False)
         )
-        # Each up-block but the first takes the skip that has its size, and answers with as many channels.
+        # Each up-block but the first takes the skip that has its size; its answer has as many
+        # channels.
         skips = downs[-2::-1]
         outputs = [downs[-1] // 2, *skips[:-1], config.feature_channels]
         inputs = [downs[-1], *(o + s for o, s in zip(outputs, skips, strict=False))]

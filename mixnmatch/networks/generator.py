@@ -48,7 +48,7 @@ def composite(
 
 
 def background_view(background: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 3 T T"]:
-    """The background image as its patch discriminator sees it: two pixels smaller, corners aligned."""
+    """The background image as its discriminator sees it: two pixels smaller, corners aligned."""
     side = background.shape[-1] - 2
     return F.interpolate(background, (side, side), mode="bilinear", align_corners=True)
 
@@ -75,7 +75,7 @@ class _Painter(nn.Sequential):
 
 
 def _widths(image_size: int, first: int, last: int, last_blocks: int) -> list[int]:
-    """Output channels of the up-blocks: halving down to an eighth of ``first``, ending at ``last``."""
+    """Channels of the up-blocks: halving down to an eighth of ``first``, ending at ``last``."""
     blocks = int(math.log2(image_size // 4))
     tail = max(1, last_blocks + blocks - 5)
     return [first // 2 ** min(i + 1, 3) for i in range(blocks - tail)] + [last] * tail
@@ -94,7 +94,8 @@ class Generator(nn.Module):
     """Paint a picture from four codes, or from three codes and a shape feature.
 
     Args:
-        config: Sizes; used are ``image_size``, the category counts, ``noise_dim`` and ``generator_width``.
+        config: Sizes; used are ``image_size``, the category counts, ``noise_dim`` and
+            ``generator_width``.
     """
 
     def __init__(self, config: ModelConfig) -> None:

@@ -43,7 +43,9 @@ class UpConv3(nn.Conv2d):
         super().__init__(inputs, outputs, 3, padding=1, bias=False)
         # Phase, tap of the small kernel, tap of the 3-tap kernel.
         phases = [[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]]
-        self.register_buffer("phases", torch.tensor(phases).float(), persistent=False)
+        # On the CPU even where weights are made on the meta device: no state fills this buffer.
+        values = torch.tensor(phases, dtype=torch.float32, device="cpu")
+        self.register_buffer("phases", values, persistent=False)
         self.phases: Tensor
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D 2*H 2*W"]:
@@ -110,7 +112,7 @@ def code_trunk(image_size: int, width: int, *, widest: int) -> tuple[nn.Sequenti
 
 
 def code_head(channels: int, outputs: int) -> nn.Sequential:
-    """3×3 convolution, batch norm, activation and a 4×4 convolution with bias: a 4×4 map to logits."""
+    """A 4×4 map to logits: 3×3 convolution, batch norm, activation, 4×4 convolution with bias."""
     return nn.Sequential(
         conv3(channels, channels),
         nn.BatchNorm2d(channels),

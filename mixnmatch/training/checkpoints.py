@@ -4,7 +4,7 @@ import json
 import os
 import pickle
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -13,6 +13,7 @@ from mixnmatch.errors import InputError, ModelError
 
 State = dict[str, Any]
 FILE_NAME = "state.pt"
+STATE_KEYS = {"stage", "config", "steps_done", "random", "modules", "optimisers"}
 FREE_KEYS = (
     "stage1.steps",
     "stage2.steps",
@@ -24,6 +25,7 @@ FREE_KEYS = (
 """What may differ between a run and the one that it goes on from."""
 
 
+@runtime_checkable
 class Checkpoints(Protocol):
     """Where a run keeps its states."""
 
@@ -31,7 +33,7 @@ class Checkpoints(Protocol):
         """The latest state, or None at the beginning."""
 
     def save(self, state: State | None, metrics: dict[str, float]) -> None:
-        """Keep a state; called by every worker at the same step, with the state by worker 0 alone."""
+        """Keep a state; every worker calls this at the same step, worker 0 alone with a state."""
 
 
 class FolderCheckpoints:
@@ -87,7 +89,7 @@ def load_state(path: Path) -> State:
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{path}: not a checkpoint of ours, or damaged ({reason})") from error
-    if not isinstance(state, dict) or not {"stage", "config", "steps_done"} <= state.keys():
+    if not isinstance(state, dict) or STATE_KEYS - state.keys():
         raise ModelError(f"{path}: not a checkpoint of ours")
     return state
 
@@ -102,6 +104,7 @@ def check_same_run(state: State, config: RunConfig) -> None:
     for key, value in now.items():
         if before[key] != value and not key.startswith(FREE_KEYS):
             raise InputError(
-                f"the run to resume has {key} = {json.dumps(before[key])}, not {json.dumps(value)}: "
+                f"the run to resume has {key} = {json.dumps(before[key])}, "
+                f"not {json.dumps(value)}: "
                 "resume with its settings, or start a new run in another folder"
             )

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from mixnmatch.codes import Codes, sample_tied
 from mixnmatch.config import RunConfig, Stage1Config, Stage2Config
 from mixnmatch.data.batches import Batch, EvaluationSet, TrainingSet, evaluation_pictures
 from mixnmatch.data.store import Dataset
-from mixnmatch.errors import InputError, RunError
+from mixnmatch.errors import DataError, InputError, RunError
 from mixnmatch.metrics.evaluate import evaluate
 from mixnmatch.metrics.inception import load_inception
+from mixnmatch.metrics.judge import judge_kind
 from mixnmatch.metrics.masks import mask_contrast
 from mixnmatch.recorder import Recorder
 from mixnmatch.sheets import training_sheet
@@ -42,7 +43,7 @@ BUNDLE = "bundle"
 class Worker:
     """One of the data-parallel workers of a run."""
 
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     """Where it trains."""
     rank: int = 0
     """Its number; worker 0 records, evaluates and saves."""
@@ -95,6 +96,8 @@ def check(config: RunConfig, dataset: Dataset, stages: tuple[int, ...] = (1, 2))
     for stage, schedule in ((1, config.stage1), (2, config.stage2)):
         if stage in stages:
             pictures.batches(schedule.batch_size, seed=0).close()
+    if judge_kind(dataset) == "factors" and not len(dataset.indices("test")):
+        raise DataError(f"{dataset.path}: has no pictures of split 'test' to mix")
 
 
 def train(run: Run, stages: tuple[int, ...] = (1, 2)) -> dict[str, float]:
@@ -108,7 +111,8 @@ def train(run: Run, stages: tuple[int, ...] = (1, 2)) -> dict[str, float]:
         The last evaluation's figures (of worker 0; empty on the others).
 
     Raises:
-        InputError: If there is nothing for stage 2 to begin with, or the checkpoint is another run's.
+        InputError: If there is nothing for stage 2 to begin with, or the checkpoint is another
+            run's.
         RunError: If a loss is no longer finite.
     """
     state = run.checkpoints.load()
@@ -192,18 +196,19 @@ def _train_stage(
     save_state(stage.state_dict(), final)
     run.recorder.artifact(final, "checkpoints")
     metrics = _evaluate(run, stage, offset + stage.steps_done)
+    # Only now: stage 2 alone takes the bundle that it finds for a finished one.
+    save_bundle(replace(current_bundle(stage, run.dataset), metrics=metrics), run.out / BUNDLE)
     run.recorder.artifact(run.out / BUNDLE)
     return metrics
 
 
 def _evaluate(run: Run, stage: TrainingStage, step: int) -> dict[str, float]:
     began = time.monotonic()
-    bundle = current_bundle(stage, run.dataset)
-    metrics = evaluate(bundle, run.dataset, run.config.evaluation, seed=run.config.seed)
+    with stage.evaluating():
+        bundle = current_bundle(stage, run.dataset)
+        metrics = evaluate(bundle, run.dataset, run.config.evaluation, seed=run.config.seed)
     metrics["evaluation/seconds"] = time.monotonic() - began
     run.recorder.metrics(metrics, step)
-    bundle.metrics.update(metrics)
-    save_bundle(bundle, run.out / BUNDLE)
     return metrics
 
 
@@ -239,13 +244,9 @@ class Watch:
     def look(self, run: Run, stage: TrainingStage, step: int) -> None:
         """Record the sample sheet, and whether the masks are the right way round."""
         bundle = current_bundle(stage, run.dataset)
-        training = [module for module in stage.modules().values() if module.training]
-        for module in training:
-            module.eval()
-        sheet = training_sheet(bundle, self.pictures.images.to(stage.device), self.samples)
-        contrast = mask_contrast(bundle, self.pictures, SHEET_PICTURES)
-        for module in training:
-            module.train()
+        with stage.evaluating():
+            sheet = training_sheet(bundle, self.pictures.images.to(stage.device), self.samples)
+            contrast = mask_contrast(bundle, self.pictures, SHEET_PICTURES)
         run.recorder.picture("samples", sheet, step)
         run.recorder.metrics({f"watch/{name}": value for name, value in contrast.items()}, step)
 

@@ -69,10 +69,14 @@ class TrainingStage(ABC):
             raise ModelError(
                 f"checkpoint of {model}: the run is configured for {self.config.model}"
             )
-        for name, module in self.modules().items():
-            module.load_state_dict(state["modules"][name])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
+        try:
+            for name, module in self.modules().items():
+                module.load_state_dict(state["modules"][name])
+            for name, optimiser in self.optimisers.items():
+                optimiser.load_state_dict(state["optimisers"][name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise ModelError(f"checkpoint does not fit these networks: {reason}") from error
         self.steps_done = int(state["steps_done"])
         if self.rank == 0:
             self.random.set_state(state["random"].cpu())
@@ -86,6 +90,18 @@ class TrainingStage(ABC):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             yield
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """All networks in eval mode: what they are shown leaves their batch norm as it was."""
+        training = [module for module in self.modules().values() if module.training]
+        for module in training:
+            module.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.train()
 
     def _seed_random(self) -> None:
         # Primes keep (seed, stage, rank, step) apart without a table.

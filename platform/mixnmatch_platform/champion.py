@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mixnmatch.bundle import DESCRIPTION
 from mixnmatch.metrics.disentanglement import FACTORS
-from mixnmatch_platform.registry import fetch_model, registered_model
-from mixnmatch_platform.store import connect_existing, mlflow_errors
 from mixnmatch_platform.promote import CHAMPION
+from mixnmatch_platform.registry import fetch_model
+from mixnmatch_platform.store import connect_existing, mlflow_errors
 
 UNTRAINED_STEP = 0
 """Step of the figures of the untrained model, in each run's history."""

@@ -25,6 +25,13 @@ def main(sweep: Sweep, argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=sweep.data, help="data set folder")
     parser.add_argument("--trials", type=int, default=sweep.trials, help="number of trials")
     parser.add_argument("--concurrent", type=int, default=sweep.concurrent, help="at a time")
+    parser.add_argument(
+        "--refit-steps",
+        type=int,
+        default=sweep.refit_steps,
+        metavar="N",
+        help="steps of stage 1 that the best trial is trained on to; 0 for none",
+    )
     parser.add_argument("--home", type=Path, default=sweep.home, help="folder of the runs")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one shared setting"
@@ -42,6 +49,7 @@ def _run(sweep: Sweep, args: argparse.Namespace) -> int:
         trials=args.trials,
         concurrent=args.concurrent,
         home=args.home,
+        refit_steps=args.refit_steps or None,
         config=override(sweep.config, dict(parse_assignment(text) for text in args.set)),
     )
     if args.dry_run:

@@ -15,7 +15,13 @@ from mixnmatch.errors import RunError
 from mixnmatch.recorder import FolderRecorder, Recorder, Recorders
 from mixnmatch.training.checkpoints import Checkpoints, FolderCheckpoints
 from mixnmatch.training.run import BUNDLE, Run, Worker, train
-from mixnmatch_platform.tracking import Tracking, environment_tags
+from mixnmatch_platform.tracking import (
+    BOTH_STAGES,
+    DATA_TAG,
+    STAGES_TAG,
+    Tracking,
+    environment_tags,
+)
 
 RUN_ID_FILE = "mlflow-run-id"
 CHECKPOINT_FOLDER = "checkpoints"
@@ -43,7 +49,7 @@ class Job:
     @property
     def stage_tag(self) -> str:
         """Stages that the model has been through in the end, as its run is tagged."""
-        return "1" if self.stages == (1,) else "1+2"
+        return "1" if self.stages == (1,) else BOTH_STAGES
 
 
 class OnEvaluation(Recorder):
@@ -107,7 +113,7 @@ def start_job(
             name,
             parent_run_id=parent_run_id,
             params={**flatten(config), "data": str(data), "data_count": info.count},
-            tags={**environment_tags(), "mixnmatch.data": info.fingerprint, **(tags or {})},
+            tags={**environment_tags(), DATA_TAG: info.fingerprint, **(tags or {})},
         )
         partial = file.with_suffix(".partial")
         partial.write_text(run_id)
@@ -158,7 +164,7 @@ def execute(
     recorder = Recorders(run.recorder, mlflow, *others)
     try:
         metrics = train(replace(run, recorder=recorder), job.stages)
-        job.tracking.set_tags(job.run_id, {"mixnmatch.stages": job.stage_tag})
+        job.tracking.set_tags(job.run_id, {STAGES_TAG: job.stage_tag})
     finally:
         mlflow.close()
     return metrics

@@ -26,7 +26,7 @@ MODEL_NAME = r"[\w .-]+"
 MODEL_URI = re.compile(rf"models:/(?P<name>{MODEL_NAME})(@(?P<alias>[\w.-]+)|/(?P<version>\d+))?")
 
 
-def fetch_model(uri: str) -> Path:
+def fetch_model(uri: str, store: str | None = None) -> Path:
     """The folder of a registered model's bundle.
 
     A bundle on this machine is used in place; any other is downloaded once, into
@@ -34,6 +34,7 @@ def fetch_model(uri: str) -> Path:
 
     Args:
         uri: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, or ``models:/NAME`` for the latest.
+        store: Tracking URI; that of ``MLFLOW_TRACKING_URI`` or the home folder by default.
 
     Raises:
         ModelError: If there is no such model, alias or version, or its files are gone.
@@ -45,7 +46,7 @@ def fetch_model(uri: str) -> Path:
             f"{uri!r} names no model: write models:/NAME@ALIAS, models:/NAME/VERSION or "
             "models:/NAME for the latest version"
         )
-    store = tracking_uri(home_folder())
+    store = store or tracking_uri(home_folder())
     client = connect_existing(store)
     with mlflow_errors(f"{uri} cannot be fetched from {store}", ModelError):
         version = _version(client, store, **match.groupdict())

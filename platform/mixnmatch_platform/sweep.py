@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mixnmatch.config import LossWeights, RunConfig, override
 from mixnmatch.errors import ConfigError
+from mixnmatch_platform.store import home_folder
 from mixnmatch_platform.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class SearchSpace:
         """A line for each thing searched."""
         lines = [
             f"model.super_categories      one of {', '.join(map(str, self.super_categories))}",
-            f"model.fine_categories       super × one of {', '.join(map(str, self.fine_per_super))}",
+            f"model.fine_categories       super × {' or '.join(map(str, self.fine_per_super))}",
         ]
         for name, (low, high) in self.weights.items():
             lines.append(f"{f'weights.{name}':27} {low:g} to {high:g}, log scale")
@@ -84,7 +85,7 @@ class Sweep:
     """Steps of stage 1 that the best trial is trained to in the end, from where it stopped."""
     seed: int = 0
     """Of the proposals; the weights' seed is the configuration's."""
-    home: Path = Path("runs")
+    home: Path = field(default_factory=home_folder)
     """Folder of all runs and of the default MLflow store."""
 
     def __post_init__(self) -> None:

@@ -52,6 +52,7 @@ def stage_trainer(
     workers: int = 1,
     use_gpu: bool = False,
     cpus_per_worker: float = 1.0,
+    max_failures: int = MAX_FAILURES,
 ) -> "TorchTrainer":
     """The trainer of a job: stage 1, stage 2, or both in one worker group.
 
@@ -60,6 +61,7 @@ def stage_trainer(
         workers: Data-parallel workers; each takes batches of the configured size.
         use_gpu: One GPU a worker with NCCL; Gloo on CPUs without it.
         cpus_per_worker: CPUs of each.
+        max_failures: Times that the group may die before the run fails.
     """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -79,7 +81,7 @@ def stage_trainer(
         run_config=RunConfig(
             name=f"stage-{stages}",
             storage_path=str(job.out / "ray"),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=FailureConfig(max_failures=max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
@@ -124,7 +126,7 @@ def fit(trainer: "TorchTrainer", job: Job) -> dict[str, float]:
         MixNMatchError: What stopped the workers, where it is an error of ours.
         RunError: If they failed otherwise, more often than allowed.
     """
-    from ray.train.base_trainer import TrainingFailedError
+    from ray.train import TrainingFailedError
 
     try:
         trainer.fit()
@@ -156,7 +158,8 @@ def _cause(error: BaseException) -> MixNMatchError:
         while inner is not None:
             if isinstance(inner, MixNMatchError):
                 return inner
-            inner = getattr(inner, "cause", None) or inner.__cause__
+            # Ray wraps what a worker raised in an exception that carries its traceback as text.
+            inner = getattr(inner, "_base_exc", None) or inner.__cause__
     first = next(iter(failures.values()), error)
     lines = [line for line in str(first).splitlines() if line.strip()]
     return RunError(f"training failed on its workers: {lines[-1] if lines else repr(first)}")

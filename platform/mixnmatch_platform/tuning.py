@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mixnmatch.config import override
-from mixnmatch.data.store import open_dataset
+from mixnmatch.data.store import Dataset, open_dataset
 from mixnmatch.errors import InputError, RunError
+from mixnmatch.metrics.evaluate import metric_names
 from mixnmatch.metrics.judge import judge_kind, load_judge
 from mixnmatch.recorder import Recorder
 from mixnmatch.training.run import check
 from mixnmatch_platform import cluster
 from mixnmatch_platform.job import Job, OnEvaluation, finishing, start_job
 from mixnmatch_platform.sweep import DRIVER_CPUS, Sweep, describe
-from mixnmatch_platform.tracking import environment_tags
+from mixnmatch_platform.tracking import DATA_TAG, environment_tags
 from mixnmatch_platform.trainers import run_job
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def run_sweep(sweep: Sweep) -> SweepResult:
     """Run a sweep to its end.
 
     Raises:
-        InputError: For anything wrong with data, tracking store or resources, before a trial starts.
+        InputError: For anything wrong with data, metric, tracking store or resources, before a
+            trial starts.
         RunError: If no trial finished.
     """
     import ray
@@ -57,6 +59,7 @@ def run_sweep(sweep: Sweep) -> SweepResult:
 
     dataset = open_dataset(sweep.data)
     check(sweep.config, dataset)
+    _check_metric(sweep, dataset)
     sweep.tracking.check()
     if judge_kind(dataset):
         # Once, here: the trials find it in the cache.
@@ -70,7 +73,7 @@ def run_sweep(sweep: Sweep) -> SweepResult:
         tags={
             **environment_tags(),
             "mixnmatch.kind": "sweep",
-            "mixnmatch.data": dataset.info.fingerprint,
+            DATA_TAG: dataset.info.fingerprint,
             "mlflow.note.content": f"```\n{describe(sweep)}\n```",
         },
     )
@@ -112,6 +115,16 @@ def _search(sweep: Sweep) -> Any:
 
 def _trial_name(trial: Any) -> str:
     return f"trial-{trial.trial_id}"
+
+
+def _check_metric(sweep: Sweep, dataset: Dataset) -> None:
+    names = metric_names(dataset, sweep.config.evaluation)
+    if sweep.metric not in names:
+        hint = " (name their file in evaluation.inception_weights)" if sweep.metric == "fid" else ""
+        raise InputError(
+            f"{sweep.metric} is not measured on {sweep.data} with these settings{hint}: "
+            f"measured are {', '.join(sorted(name for name in names if '/' not in name))}"
+        )
 
 
 def _check_placeable(sweep: Sweep, there: Mapping[str, float]) -> None:

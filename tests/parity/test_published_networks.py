@@ -1,4 +1,4 @@
-"""Our networks answer as the published ones do, for weights filled by the rule of the parity folder."""
+"""Our networks answer as the published ones do, for weights filled by the parity folder's rule."""
 
 import csv
 import os

@@ -5,14 +5,16 @@ import dataclasses
 import json
 from pathlib import Path
 
+from mixnmatch_platform.store import home_folder
+
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "promote",
         help="register the best run's weights as the champion",
-        description="Register the bundle of the best finished run of an experiment as a new version "
-        "of a model, with the alias `champion`.",
+        description="Register the bundle of the best finished run of an experiment as a new "
+        "version of a model, with the alias `champion`.",
         epilog="example: platform promote --experiment demo --metric disentanglement_accuracy "
         "--model mixnmatch-demo",
     )
@@ -24,7 +26,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--model", required=True, metavar="NAME", help="name of the registered model"
     )
-    parser.add_argument("--home", type=Path, default=Path("runs"), help="default: runs")
+    parser.add_argument(
+        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be promoted")
     parser.add_argument("--force", action="store_true", help="replace a champion that is as good")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from mixnmatch.commands.options import CONFIG_NAME, STAGES, add_config_options, read_config
+from mixnmatch_platform.store import home_folder
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -21,7 +22,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("data", type=Path, metavar="DATA", help="a data set folder")
     parser.add_argument("--name", required=True, metavar="RUN", help="name of the run")
     parser.add_argument("--experiment", default="train", help="MLflow experiment (default: train)")
-    parser.add_argument("--home", type=Path, default=Path("runs"), help="default: runs")
+    parser.add_argument(
+        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
+    )
     parser.add_argument("--stage", choices=STAGES, default="both", help="default: both")
     parser.add_argument(
         "--workers",

@@ -1,0 +1,56 @@
+"""The source root `platform/` leaves the standard library's module of that name alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[2]
+
+
+def test_from_the_repository_root() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import platform; print(platform.system())"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "Linux"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_inside_a_ray_worker_with_the_root_on_its_path() -> None:
+    import ray
+
+    @ray.remote(num_cpus=0.1)
+    def ask() -> tuple[str, list[str]]:
+        import platform
+        import sys
+
+        import mixnmatch_platform
+
+        assert mixnmatch_platform
+        return platform.system(), sys.path
+
+    system, path = ray.get(ask.remote())
+    assert system == "Linux"
+    assert str(ROOT) in path
+
+
+def test_the_top_level_is_what_the_readme_shows() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    folders = {line.split("/")[0] for line in listed if "/" in line}
+    assert {name for name in folders if not name.startswith(".")} == {
+        "platform",
+        "mixnmatch",
+        "experiments",
+        "cluster",
+        "tests",
+        "docs",
+    }
+    assert not (ROOT / "platform" / "__init__.py").exists()

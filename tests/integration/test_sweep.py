@@ -1,0 +1,141 @@
+"""A sweep on a real Ray cluster and a real MLflow store, promoted and used."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from mixnmatch import cli
+from mixnmatch.config import RunConfig
+from mixnmatch.data.store import open_dataset
+from mixnmatch.errors import ConfigError, InputError
+from mixnmatch_platform import cli as platform_cli
+from mixnmatch_platform.experiment import main
+from mixnmatch_platform.sweep import SearchSpace, Sweep, describe
+from mixnmatch_platform.tuning import run_sweep
+
+pytestmark = pytest.mark.integration
+SPACE = SearchSpace(
+    super_categories=(2, 3), fine_per_super=(2, 4), weights={"encode_p": (5.0, 20.0)}
+)
+
+
+@pytest.fixture
+def sweep(home: Path, drawn_data: Path, tiny_config: RunConfig) -> Sweep:
+    return Sweep(
+        name="small",
+        data=drawn_data,
+        config=tiny_config,
+        space=SPACE,
+        trials=2,
+        concurrent=2,
+        metric="disentanglement_accuracy",
+        mode="max",
+        home=home,
+    )
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_sweep_records_promotes_and_mixes(
+    sweep: Sweep, drawn_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run_sweep(sweep)
+    assert (result.finished, result.failed) == (2, 0)
+
+    client = MlflowClient(sweep.tracking.uri)
+    experiment = client.get_experiment_by_name("small")
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [run for run in runs if run.data.tags["mixnmatch.kind"] == "sweep"]
+    trials = [run for run in runs if run.data.tags["mixnmatch.kind"] == "trial"]
+    assert len(trials) == 2
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
+    best = max(trials, key=lambda run: run.data.metrics["disentanglement_accuracy"])
+    assert best.data.metrics["disentanglement_accuracy"] == pytest.approx(result.best_value)
+    for run in trials:
+        supers = int(run.data.params["model.super_categories"])
+        fine = int(run.data.params["model.fine_categories"])
+        assert supers in (2, 3)
+        assert fine / supers in (2, 4)
+        assert 5 <= float(run.data.params["weights.encode_p"]) <= 20
+        losses = client.get_metric_history(run.info.run_id, "stage1/generator/pair")
+        assert [metric.step for metric in losses] == [1, 2, 3, 4, 5, 6]
+        files = {item.path for item in client.list_artifacts(run.info.run_id)}
+        assert {"bundle", "checkpoints", "images", "config.json"} <= files
+        states = client.list_artifacts(run.info.run_id, "checkpoints")
+        assert {item.path for item in states} == {"checkpoints/stage1.pt", "checkpoints/stage2.pt"}
+
+    promote = "promote --experiment small --metric disentanglement_accuracy --model birds"
+    assert platform_cli.main(promote.split()) == 0
+    assert "promoted birds v1" in capsys.readouterr().out
+    assert platform_cli.main(["champion", "birds"]) == 0
+    assert "chance" in capsys.readouterr().out
+
+    picture = tmp_path / "a.png"
+    picture.write_bytes(open_dataset(drawn_data)[0].image)
+    for mode in ("code", "feature"):
+        out = tmp_path / f"{mode}.png"
+        sources = [f"--{name}={picture}" for name in ("background", "pose", "shape", "texture")]
+        model = ["--model", "models:/birds@champion", "--mode", mode, "--out", str(out)]
+        assert cli.main(["mix", *sources, *model]) == 0
+        with Image.open(out) as mixed:
+            assert mixed.size == (32, 32)
+
+
+def test_dry_run_says_what_a_sweep_would_do(
+    sweep: Sweep, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(sweep, ["--dry-run", "--trials", "7"]) == 0
+    said = capsys.readouterr().out
+    for part in (
+        "7 trials",
+        "model.super_categories",
+        "one of 2, 3",
+        "super × 2 or 4",
+        "weights.encode_p",
+        "a trial takes 1 CPU",
+        str(home / "small"),
+        "mlflow.db",
+    ):
+        assert part in said
+    assert not home.exists(), "a dry run writes nothing"
+
+
+def test_trials_on_workers_count_their_driver(sweep: Sweep) -> None:
+    wide = replace(sweep, workers=2, cpus_per_worker=4, use_gpu=True)
+    assert wide.trial_resources == {"CPU": pytest.approx(8.01), "GPU": 2.0}
+    assert "on 2 worker(s)" in describe(wide)
+
+
+def test_a_metric_that_will_not_be_measured_is_refused(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match=r"fid is not measured .* evaluation\.inception_weights"):
+        run_sweep(replace(sweep, metric="fid", mode="min"))
+    assert main(sweep, ["--data", "nowhere"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"trials": 0}, "trials is 0"), ({"refit_steps": 3}, "refit_steps is 3")],
+)
+def test_impossible_sweeps_are_refused(sweep: Sweep, change: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(sweep, **change)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"no_such": (1.0, 2.0)}, "unknown loss weight no_such"),
+        ({"pair": (2.0, 1.0)}, "low < high"),
+    ],
+)
+def test_impossible_spaces_are_refused(
+    weights: dict[str, tuple[float, float]], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(SPACE, weights=weights)
