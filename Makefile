@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-HOME_DIR ?= runs
 
 .PHONY: setup demo test lint type format clean
 

@@ -33,14 +33,14 @@ SWEEP = Sweep(
             "model.encoder_width": 16,
             "model.extractor_width": 16,
             "model.pair_width": 4,
-            "stage1.steps": 200,
+            "stage1.steps": 250,
             "stage1.batch_size": 16,
             "stage1.ema_decay": 0.99,
-            "stage2.steps": 100,
+            "stage2.steps": 150,
             "stage2.batch_size": 16,
             "evaluation.samples": 512,
             "evaluation.classifier_steps": 250,
-            "checkpoint_every_steps": 200,
+            "checkpoint_every_steps": 250,
             "sample_every_steps": 300,
         },
     ),
@@ -53,7 +53,7 @@ SWEEP = Sweep(
     concurrent=2,
     metric="disentanglement_accuracy",
     mode="max",
-    refit_steps=1500,
+    refit_steps=1600,
 )
 
 if __name__ == "__main__":

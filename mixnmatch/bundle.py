@@ -147,7 +147,9 @@ def load_bundle(path: Path) -> ModelBundle:
         prefix = f"{name}."
         # Copies: the file's tensors are mapped from it, and would change or fault with it.
         state: dict[str, Tensor] = {
-            key.removeprefix(prefix): value.clone()
+            key.removeprefix(prefix): value.to(
+                torch.float32 if value.is_floating_point() else value.dtype, copy=True
+            )
             for key, value in weights.items()
             if key.startswith(prefix)
         }

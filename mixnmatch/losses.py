@@ -66,7 +66,7 @@ def _mix(
     real: Float[Tensor, "B *rest"], fake: Float[Tensor, "B *rest"], generator: torch.Generator
 ) -> Float[Tensor, "B *rest"]:
     shape = (real.shape[0], *[1] * (real.dim() - 1))
-    weight = torch.rand(shape, generator=generator, device=real.device)
+    weight = torch.rand(shape, generator=generator, device=real.device, dtype=real.dtype)
     return torch.lerp(real, fake, weight).requires_grad_()
 
 

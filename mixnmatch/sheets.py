@@ -62,11 +62,11 @@ def to_tensor(picture: Image.Image, side: int) -> Float[Tensor, "1 3 S S"]:
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-def grid(rows: Sequence[Float[Tensor, "N C H W"]], *, zoom: int = 1) -> Image.Image:
+def grid(rows: Sequence[Float[Tensor, "_ _ H W"]], *, zoom: int = 1) -> Image.Image:
     """Rows of pictures as one picture.
 
     Args:
-        rows: Each a batch with pixels in [-1, 1], all of one size.
+        rows: Each a batch of one or three channels, pixels in [-1, 1], all of one size.
         zoom: Pixels of the grid for one of the pictures.
     """
     height, width = (zoom * side for side in rows[0].shape[-2:])
@@ -81,7 +81,7 @@ def grid(rows: Sequence[Float[Tensor, "N C H W"]], *, zoom: int = 1) -> Image.Im
 
 
 def labelled(
-    sheet: Image.Image, labels: Sequence[str], *, title: str = "", margin: int = 150
+    sheet: Image.Image, labels: Sequence[str], *, title: str = "", margin: int = 175
 ) -> Image.Image:
     """A grid with a label beside each row, and a title above."""
     top = 34 if title else 0

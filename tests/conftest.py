@@ -127,3 +127,23 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         return captured.err
 
     return refuse
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder of a test's own runs and of its MLflow store; not there yet."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MIXNMATCH_HOME", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """The one Ray cluster of a session."""
+    import ray
+
+    from mixnmatch_platform import cluster
+
+    cluster.connect(num_cpus=2)
+    yield
+    ray.shutdown()

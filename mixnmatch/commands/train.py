@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = open_dataset(args.data)
     worker = Worker(device=choose_device(args.device))
     stages = STAGES[args.stage]
-    check(config, dataset, stages)
+    check(config, dataset, stages, args.out)
     checkpoints = FolderCheckpoints(args.out / "checkpoints")
     # Before the configuration is written, so that a refused one does not take the run's place.
     if (state := checkpoints.load()) is not None:

@@ -1,5 +1,6 @@
 """Inception-v3 with the FID weights: the only features whose distance is called `fid`."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -25,7 +26,8 @@ def load_inception(path: Path) -> nn.Module:
         )
     # torch-fidelity unpickles whatever the file holds: let it see nothing but tensors.
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # on what other files look like
+            torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises several kinds for a file that is no such state
         raise _not_inception(path, error) from error
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3

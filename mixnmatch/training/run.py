@@ -78,20 +78,28 @@ class Run:
     """Whether worker 0 shows a progress bar, where stderr is a terminal."""
 
 
-def check(config: RunConfig, dataset: Dataset, stages: tuple[int, ...] = (1, 2)) -> None:
+def check(
+    config: RunConfig,
+    dataset: Dataset,
+    stages: tuple[int, ...] = (1, 2),
+    out: Path | None = None,
+) -> None:
     """Refuse what would fail only after hours of training.
 
     Args:
         config: Of the run.
         dataset: Its pictures.
         stages: That it goes through.
+        out: Its folder, where stage 2 alone finds the bundle of stage 1.
 
     Raises:
-        InputError: If the weights of a measure are missing.
+        InputError: If the weights of a measure are missing, or the bundle that stage 2 begins with.
         DataError: If there are no pictures, or too few for a batch, or none to evaluate.
     """
     if config.evaluation.inception_weights is not None:
         load_inception(Path(config.evaluation.inception_weights))
+    if stages == (2,) and out is not None:
+        _stage1_bundle(config, out / BUNDLE)
     pictures = TrainingSet(dataset, config.model.image_size, "train")
     for stage, schedule in ((1, config.stage1), (2, config.stage2)):
         if stage in stages:
@@ -116,6 +124,7 @@ def train(run: Run, stages: tuple[int, ...] = (1, 2)) -> dict[str, float]:
         RunError: If a loss is no longer finite.
     """
     state = run.checkpoints.load()
+    fresh = state is None
     if state is None and run.begin_from is not None:
         state = load_state(run.begin_from)
     if state is not None:
@@ -124,6 +133,9 @@ def train(run: Run, stages: tuple[int, ...] = (1, 2)) -> dict[str, float]:
     stage1: CodeStage | None = None
     if 1 in stages and (state is None or state["stage"] == 1):
         stage1 = CodeStage(run.config, run.worker.device, rank=run.worker.rank)
+        if fresh and run.worker.leads:
+            # The untrained model's figures: what every later one is compared with.
+            _evaluate(run, stage1, 0)
         metrics = _train_stage(run, stage1, run.config.stage1, state)
     if 2 in stages:
         config = run.config
@@ -132,7 +144,8 @@ def train(run: Run, stages: tuple[int, ...] = (1, 2)) -> dict[str, float]:
         else:
             stage2 = ShapeStage(config, run.worker.device, rank=run.worker.rank)
             if state is None or state["stage"] == 1:
-                _begin_with(stage2, run.out / BUNDLE)
+                finished = _stage1_bundle(config, run.out / BUNDLE)
+                stage2.begin_with(finished.generator, finished.encoders)
                 state = None
         metrics = _train_stage(run, stage2, config.stage2, state if stage1 is None else None)
     return metrics
@@ -154,9 +167,6 @@ def _train_stage(
         rank=run.worker.rank,
         world_size=run.worker.world_size,
     )
-    if stage.number == 1 and stage.steps_done == 0 and leads:
-        # The untrained model's figures: what every later one is compared with.
-        _evaluate(run, stage, 0)
     began, began_at = time.monotonic(), stage.steps_done
     bar = tqdm(
         desc=f"stage {stage.number}",
@@ -251,16 +261,15 @@ class Watch:
         run.recorder.metrics({f"watch/{name}": value for name, value in contrast.items()}, step)
 
 
-def _begin_with(stage2: ShapeStage, path: Path) -> None:
+def _stage1_bundle(config: RunConfig, path: Path) -> ModelBundle:
     if not path.is_dir():
         raise InputError(
             f"{path}: stage 2 needs the model of stage 1 there (train --stage 1 first)"
         )
     bundle = load_bundle(path)
-    if bundle.config.model != stage2.config.model:
-        raise InputError(f"{path} is {bundle.config.model}: the run is for {stage2.config.model}")
-    stage2.generator.load_state_dict(bundle.generator.state_dict())
-    stage2.encoders.load_state_dict(bundle.encoders.state_dict())
+    if bundle.config.model != config.model:
+        raise InputError(f"{path} is {bundle.config.model}: the run is for {config.model}")
+    return bundle
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:

@@ -49,11 +49,15 @@ class ShapeStage(TrainingStage):
     def after(cls, stage1: CodeStage) -> "ShapeStage":
         """Begin stage 2 with the averaged generator and the encoders of stage 1."""
         stage = cls(stage1.config, stage1.device, rank=stage1.rank)
-        stage.generator.load_state_dict(stage1.average.network.state_dict())
-        stage.encoders.load_state_dict(stage1.encoders.state_dict())
-        # Each worker's batch norm has seen other pictures; worker 0's statistics are the ones kept.
-        share_weights([stage.generator, stage.encoders])
+        stage.begin_with(stage1.average.network, stage1.encoders)
         return stage
+
+    def begin_with(self, generator: Generator, encoders: Encoders) -> None:
+        """Take the finished networks of stage 1."""
+        self.generator.load_state_dict(generator.state_dict())
+        self.encoders.load_state_dict(encoders.state_dict())
+        # Each worker's batch norm has seen other pictures; worker 0's statistics are the ones kept.
+        share_weights([self.generator, self.encoders])
 
     def modules(self) -> dict[str, nn.Module]:
         """All networks by name."""

@@ -57,6 +57,8 @@ def run_sweep(sweep: Sweep) -> SweepResult:
     import ray
     from ray import tune
 
+    from mixnmatch_platform.progress import SweepProgress
+
     dataset = open_dataset(sweep.data)
     check(sweep.config, dataset)
     _check_metric(sweep, dataset)
@@ -65,7 +67,7 @@ def run_sweep(sweep: Sweep) -> SweepResult:
         # Once, here: the trials find it in the cache.
         steps = sweep.config.evaluation.classifier_steps
         load_judge(dataset, sweep.config.model.image_size, steps=steps)
-    cluster.connect()
+    started = cluster.connect()
     _check_placeable(sweep, ray.cluster_resources())
     parent = sweep.tracking.start_run(
         sweep.name,
@@ -95,11 +97,15 @@ def run_sweep(sweep: Sweep) -> SweepResult:
                 name=f"tune-{parent[:8]}",
                 storage_path=str(sweep.folder),
                 failure_config=tune.FailureConfig(max_failures=TRIAL_FAILURES),
-                verbose=1,
+                verbose=0,
+                callbacks=[SweepProgress(sweep.trials, sweep.metric)],
             ),
         )
         result = _summary(sweep, tuner.fit())
         if sweep.refit_steps is not None:
+            if started and not sweep.workers:
+                # The trials' idle workers hold memory and CPUs that this process needs.
+                ray.shutdown()
             value = _refit(sweep, sweep.refit_steps, result, parent)
             result = replace(result, refit_value=value)
     return result
@@ -194,8 +200,6 @@ def _summary(sweep: Sweep, grid: "ResultGrid") -> SweepResult:
 
 def _refit(sweep: Sweep, steps: int, result: SweepResult, parent_run_id: str) -> float:
     """Train the best trial on to more steps, with what all trials together had."""
-    import ray
-
     job = start_job(
         sweep.tracking,
         name=f"refit-of-{result.best_name}",
@@ -207,9 +211,6 @@ def _refit(sweep: Sweep, steps: int, result: SweepResult, parent_run_id: str) ->
         tags={"mixnmatch.kind": "refit", "mixnmatch.continues": result.best_name},
         begin_from=sweep.folder / result.best_name / "stage1.pt",
     )
-    if not sweep.workers:
-        # The idle workers of the trials would hold memory and CPUs that this process needs.
-        ray.shutdown()
     with finishing(job.tracking, job.run_id):
         metrics = _train(sweep, job)
     return metrics[sweep.metric]

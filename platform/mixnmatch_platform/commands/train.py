@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 from mixnmatch.commands.options import CONFIG_NAME, STAGES, add_config_options, read_config
@@ -64,10 +65,15 @@ def run(args: argparse.Namespace) -> int:
     workers = default if args.workers is None else args.workers
     if workers < 0:
         raise InputError(f"--workers is {workers}: it must be at least 0")
+    for option in ("name", "experiment"):
+        if re.fullmatch(r"[\w][\w .-]*", value := getattr(args, option)) is None:
+            raise InputError(
+                f"--{option} {value!r}: take letters, digits, spaces, '_', '-' and '.'"
+            )
     home = args.home.absolute()
     out = home / args.experiment / args.name
     config = read_config(args, out / CONFIG_NAME)
-    check(config, open_dataset(args.data), stages)
+    check(config, open_dataset(args.data), stages, out)
     tracking = Tracking.at(home, args.experiment)
     tracking.check()
     where = f"{workers} worker(s) of {args.cpus_per_worker:g} CPU" if workers else "this process"

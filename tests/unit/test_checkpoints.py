@@ -1,0 +1,191 @@
+import contextlib
+import os
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mixnmatch.config import RunConfig, override, to_dict
+from mixnmatch.errors import InputError, ModelError
+from mixnmatch.training.checkpoints import (
+    FolderCheckpoints,
+    check_same_run,
+    load_state,
+    save_state,
+)
+
+
+def state_of(step: int = 3, stage: int = 1) -> dict[str, Any]:
+    return {
+        "stage": stage,
+        "config": to_dict(RunConfig()),
+        "steps_done": step,
+        "random": torch.Generator().get_state(),
+        "modules": {"net": {"weight": torch.arange(500.0)}},
+        "optimisers": {},
+    }
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        load_state(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: not a checkpoint of ours")
+    assert "\n" not in message
+    return message
+
+
+def test_a_state_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "state.pt"
+    save_state(state_of(), path)
+    state = load_state(path)
+    assert torch.equal(state["modules"]["net"]["weight"], torch.arange(500.0))
+    assert (state["stage"], state["steps_done"]) == (1, 3)
+    assert names(path.parent) == ["state.pt"]
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.pt"
+    save_state(state_of(step=1), path)
+
+    def full(state: object, file: Path) -> None:
+        Path(file).write_bytes(b"half a state")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        save_state(state_of(step=2), path)
+    assert names(tmp_path) == ["state.pt"]
+    assert load_state(path)["steps_done"] == 1
+
+
+def test_a_folder_keeps_the_last_two(tmp_path: Path) -> None:
+    checkpoints = FolderCheckpoints(tmp_path / "checkpoints")
+    assert checkpoints.load() is None
+    assert not (tmp_path / "checkpoints").exists()
+    for step in (500, 1000, 1500):
+        checkpoints.save(state_of(step), {})
+    assert names(checkpoints.folder) == ["stage1-step00001000.pt", "stage1-step00001500.pt"]
+    checkpoints.save(None, {})  # what the other workers do
+    state = checkpoints.load()
+    assert state is not None
+    assert state["steps_done"] == 1500
+    # Stage 2 counts its own steps, and comes after all of stage 1.
+    checkpoints.save(state_of(200, stage=2), {})
+    state = checkpoints.load()
+    assert state is not None
+    assert (state["stage"], state["steps_done"]) == (2, 200)
+    assert names(checkpoints.folder) == ["stage1-step00001500.pt", "stage2-step00000200.pt"]
+
+
+def test_what_a_killed_save_left_is_no_checkpoint(tmp_path: Path) -> None:
+    checkpoints = FolderCheckpoints(tmp_path)
+    checkpoints.save(state_of(1), {})
+    (tmp_path / ".stage1-step00000002.pt.77.partial").write_bytes(b"half")
+    assert [path.name for path in checkpoints.files()] == ["stage1-step00000001.pt"]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 30, 200, 1000, -1, -30])
+def test_truncated_files_are_refused(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "state.pt"
+    save_state(state_of(), path)
+    path.write_bytes(path.read_bytes()[:kept])
+    refused(path)
+
+
+@pytest.mark.parametrize("place", range(0, 3000, 97))
+def test_a_flipped_byte_is_refused_or_harmless(tmp_path: Path, place: int) -> None:
+    path = tmp_path / "state.pt"
+    save_state(state_of(), path)
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0xFF
+    path.write_bytes(data)
+    with contextlib.suppress(ModelError):
+        load_state(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"hello", b"\x80\x02.", b"\x80\x04N.", b"{}", b"PK\x03\x04", b"\x00" * 100, bytes(range(256))],
+)
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "state.pt"
+    path.write_bytes(content)
+    refused(path)
+
+
+def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
+    assert "No such file" in refused(tmp_path / "nowhere.pt")
+    refused(tmp_path)
+
+
+class Bomb:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("form", ["pickle", "torch", "legacy"])
+def test_a_file_that_would_run_something_is_refused_unrun(tmp_path: Path, form: str) -> None:
+    path, made = tmp_path / "state.pt", tmp_path / "made"
+    content = {**state_of(), "modules": Bomb(made)}
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "torch")
+    refused(path)
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], torch.zeros(3), {}, {"stage": 1, "steps_done": 2}])
+def test_something_else_that_torch_saved_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "state.pt")
+    refused(tmp_path / "state.pt")
+
+
+def test_a_state_that_lacks_its_networks_is_refused(tmp_path: Path) -> None:
+    state = state_of()
+    del state["modules"]
+    torch.save(state, tmp_path / "state.pt")
+    refused(tmp_path / "state.pt")
+
+
+def test_only_schedule_and_records_may_change() -> None:
+    state = state_of()
+    check_same_run(state, RunConfig())
+    free = {
+        "stage1.steps": 9,
+        "stage2.steps": 9,
+        "evaluation.samples": 9,
+        "log_every_steps": 9,
+        "checkpoint_every_steps": 9,
+        "sample_every_steps": 9,
+    }
+    check_same_run(state, override(RunConfig(), free))
+    for key, value in {"seed": 1, "stage1.lr": 1e-3, "model.noise_dim": 9}.items():
+        with pytest.raises(InputError) as caught:
+            check_same_run(state, override(RunConfig(), {key: value}))
+        message = str(caught.value)
+        assert f"{key} = " in message
+        assert f"not {value}" in message
+        assert "\n" not in message
+
+
+def test_settings_that_the_state_does_not_know_have_their_defaults() -> None:
+    state = state_of()
+    del state["config"]["weights"]["encode_z"]
+    check_same_run(state, RunConfig())
+    weights = replace(RunConfig().weights, encode_z=1.0)
+    with pytest.raises(InputError, match=r"weights\.encode_z = 5\.0, not 1\.0"):
+        check_same_run(state, replace(RunConfig(), weights=weights))
