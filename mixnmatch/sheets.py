@@ -45,12 +45,14 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     partial = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(partial)
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        try:
+            picture.save(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:  # some of Pillow's formats raise the latter
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be written ({reason})") from error
 
 
 def to_tensor(picture: Image.Image, side: int) -> Float[Tensor, "1 3 S S"]:

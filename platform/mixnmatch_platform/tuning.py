@@ -1,7 +1,9 @@
 """Running a sweep: Ray Tune proposes settings with Optuna, each trial is a whole run."""
 
+import contextlib
 import functools
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -101,7 +103,9 @@ def run_sweep(sweep: Sweep) -> SweepResult:
                 callbacks=[SweepProgress(sweep.trials, sweep.metric)],
             ),
         )
-        result = _summary(sweep, tuner.fit())
+        with contextlib.redirect_stdout(sys.stderr):  # where Tune prints a table of its own
+            grid = tuner.fit()
+        result = _summary(sweep, grid)
         if sweep.refit_steps is not None:
             if started and not sweep.workers:
                 # The trials' idle workers hold memory and CPUs that this process needs.

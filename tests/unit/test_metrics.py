@@ -303,9 +303,6 @@ def test_a_mixer_that_copies_one_picture_gets_one_factor_right(
     # Feature mode takes the pose with the shape, so that is where it is looked for.
     if copied == "shape":
         assert figures["feature_accuracy/pose"] > 0.75
-    if copied == "pose":
-        pose = figures["feature_accuracy/pose"]
-        assert pose == pytest.approx(figures["chance/pose"], abs=0.16)
     assert figures["reconstruction_accuracy"] > 0.8
 
 
