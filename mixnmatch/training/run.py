@@ -1,27 +1,22 @@
 """A run: stage 1, its evaluation, stage 2, its evaluation, and the model bundle."""
 
 import contextlib
-import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from mixnmatch.bundle import ModelBundle, bundle_of, load_bundle, save_bundle
-from mixnmatch.codes import Codes, sample_tied
+from mixnmatch.bundle import ModelBundle, load_bundle, save_bundle
 from mixnmatch.config import RunConfig, Stage1Config, Stage2Config
-from mixnmatch.data.batches import Batch, EvaluationSet, TrainingSet, evaluation_pictures
+from mixnmatch.data.batches import Batch, TrainingSet
 from mixnmatch.data.store import Dataset
-from mixnmatch.errors import DataError, InputError, RunError
+from mixnmatch.errors import DataError, InputError
 from mixnmatch.metrics.evaluate import evaluate
 from mixnmatch.metrics.inception import load_inception
 from mixnmatch.metrics.judge import judge_kind
-from mixnmatch.metrics.masks import mask_contrast
 from mixnmatch.recorder import Recorder
-from mixnmatch.sheets import training_sheet
 from mixnmatch.training.checkpoints import (
     Checkpoints,
     State,
@@ -29,11 +24,11 @@ from mixnmatch.training.checkpoints import (
     load_state,
     save_state,
 )
+from mixnmatch.training.journal import Journal, current_bundle, finite
 from mixnmatch.training.stage1 import CodeStage
 from mixnmatch.training.stage2 import ShapeStage
 from mixnmatch.training.state import TrainingStage
 
-SHEET_PICTURES = 12
 SHOWN = ("child_d/real", "child_d/fake", "generator/pair", "extractor/feature_l1")
 """Losses beside the progress bar."""
 BUNDLE = "bundle"
@@ -156,56 +151,52 @@ def _train_stage(
 ) -> dict[str, float]:
     if state is not None:
         stage.load_state_dict(state)
-    config, leads = run.config, run.worker.leads
-    offset = config.stage1.steps if stage.number == 2 else 0
-    prefix = f"stage{stage.number}/"
-    watch = Watch.of(run, stage) if leads else None
+    config, worker = run.config, run.worker
     batches = TrainingSet(run.dataset, config.model.image_size, "train").batches(
         schedule.batch_size,
         seed=config.seed + stage.number,
         start_step=stage.steps_done,
-        rank=run.worker.rank,
-        world_size=run.worker.world_size,
+        rank=worker.rank,
+        world_size=worker.world_size,
     )
-    began, began_at = time.monotonic(), stage.steps_done
+    journal = Journal(run.recorder, stage, schedule, run.dataset, worker.world_size)
     bar = tqdm(
         desc=f"stage {stage.number}",
         total=schedule.steps,
         initial=stage.steps_done,
         unit="step",
         # None: only where stderr is a terminal.
-        disable=None if run.progress and leads else True,
+        disable=None if run.progress and worker.leads else True,
     )
+
+    def due(every: int) -> bool:
+        return stage.steps_done % every == 0 or stage.steps_done == schedule.steps
+
     with bar, contextlib.closing(batches):
         while stage.steps_done < schedule.steps:
-            losses = stage.step(_to_device(next(batches), run.worker.device))
+            losses = stage.step(_to_device(next(batches), worker.device))
             bar.update()
-            done = stage.steps_done
-            last = done == schedule.steps
-            log = last or done % config.log_every_steps == 0
-            save = last or done % config.checkpoint_every_steps == 0
-            if log or save:
-                values = _finite({name: float(loss) for name, loss in losses.items()}, stage)
-                values["step_seconds"] = (time.monotonic() - began) / (done - began_at)
-                values["images"] = float(done * schedule.batch_size * run.worker.world_size)
-                if leads and log:
-                    run.recorder.metrics({prefix + k: v for k, v in values.items()}, offset + done)
-                    bar.set_postfix_str(
-                        " ".join(f"{k} {values[k]:.2f}" for k in SHOWN if k in values)
-                    )
-            if watch and (last or done % config.sample_every_steps == 0):
-                watch.look(run, stage, offset + done)
+            log, save = due(config.log_every_steps), due(config.checkpoint_every_steps)
+            # Read only when needed: a look at the losses waits for the device.
+            values = finite(losses, stage) if log or save else {}
+            if log and worker.leads:
+                journal.losses(values)
+                bar.set_postfix_str(" ".join(f"{k} {values[k]:.2f}" for k in SHOWN if k in values))
+            if due(config.sample_every_steps) and worker.leads:
+                journal.sample_sheet()
             if save:
                 run.checkpoints.save(
-                    stage.state_dict() if leads else None,
-                    {"stage": float(stage.number), "step": float(offset + done)},
+                    stage.state_dict() if worker.leads else None,
+                    {"stage": float(stage.number), "step": float(journal.step)},
                 )
-    if not leads:
-        return {}
-    final = run.out / f"stage{stage.number}.pt"
-    save_state(stage.state_dict(), final)
-    run.recorder.artifact(final, "checkpoints")
-    metrics = _evaluate(run, stage, offset + stage.steps_done)
+    return _finish_stage(run, stage, journal.step) if worker.leads else {}
+
+
+def _finish_stage(run: Run, stage: TrainingStage, step: int) -> dict[str, float]:
+    state = run.out / f"stage{stage.number}.pt"
+    save_state(stage.state_dict(), state)
+    run.recorder.artifact(state, "checkpoints")
+    metrics = _evaluate(run, stage, step)
     # Only now: stage 2 alone takes the bundle that it finds for a finished one.
     save_bundle(replace(current_bundle(stage, run.dataset), metrics=metrics), run.out / BUNDLE)
     run.recorder.artifact(run.out / BUNDLE)
@@ -220,45 +211,6 @@ def _evaluate(run: Run, stage: TrainingStage, step: int) -> dict[str, float]:
     metrics["evaluation/seconds"] = time.monotonic() - began
     run.recorder.metrics(metrics, step)
     return metrics
-
-
-def current_bundle(stage: TrainingStage, dataset: Dataset) -> ModelBundle:
-    """The model that a stage holds, with the data that it was trained on."""
-    info = dataset.info
-    data: dict[str, Any] = {
-        "kind": info.kind,
-        "count": info.count,
-        "fingerprint": info.fingerprint,
-        "licence": info.licence,
-    }
-    return bundle_of(stage, metrics={}, data=data)
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Fixed pictures and codes that a run is watched on."""
-
-    pictures: EvaluationSet
-    samples: Codes
-
-    @classmethod
-    def of(cls, run: Run, stage: TrainingStage) -> "Watch":
-        """The first pictures of the data set's test split (or of the whole), and seeded codes."""
-        held_out = run.dataset.indices("test")
-        rows = (held_out if len(held_out) else run.dataset.indices())[:SHEET_PICTURES]
-        pictures = evaluation_pictures(run.dataset, rows, run.config.model.image_size)
-        random = torch.Generator().manual_seed(run.config.seed)
-        samples = sample_tied(run.config.model, len(rows), random)
-        return cls(pictures, samples.to(stage.device))
-
-    def look(self, run: Run, stage: TrainingStage, step: int) -> None:
-        """Record the sample sheet, and whether the masks are the right way round."""
-        bundle = current_bundle(stage, run.dataset)
-        with stage.evaluating():
-            sheet = training_sheet(bundle, self.pictures.images.to(stage.device), self.samples)
-            contrast = mask_contrast(bundle, self.pictures, SHEET_PICTURES)
-        run.recorder.picture("samples", sheet, step)
-        run.recorder.metrics({f"watch/{name}": value for name, value in contrast.items()}, step)
 
 
 def _stage1_bundle(config: RunConfig, path: Path) -> ModelBundle:
@@ -276,14 +228,3 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
     return Batch(*(part.pin_memory().to(device, non_blocking=True) for part in batch))
-
-
-def _finite(values: dict[str, float], stage: TrainingStage) -> dict[str, float]:
-    """Refuse to go on from a loss that is not a number, before it can be saved."""
-    bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
-    if bad:
-        raise RunError(
-            f"stage {stage.number}, step {stage.steps_done}: {', '.join(bad)}; the last checkpoint "
-            "is good: resume with a smaller learning rate"
-        )
-    return values
