@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mixnmatch.config import RunConfig, from_dict, to_dict
 from mixnmatch.errors import ConfigError, ModelError
+from mixnmatch.files import replace_folder
 from mixnmatch.networks import Encoders, Generator, ShapeExtractor
 from mixnmatch.training.state import TrainingStage
 
@@ -111,7 +112,7 @@ def save_bundle(bundle: ModelBundle, out: Path) -> Path:
         }
         (work / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
         work.chmod(0o755)
-        _replace(work, out)
+        replace_folder(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return out
@@ -181,19 +182,6 @@ def load_bundle(path: Path) -> ModelBundle:
         metrics=description.get("metrics", {}),
         data=description.get("data", {}),
     )
-
-
-def _replace(new: Path, out: Path) -> None:
-    old = new.with_name(f"{new.name}-old")
-    if out.exists():
-        out.rename(old)
-    try:
-        new.rename(out)
-    except BaseException:
-        if old.exists():
-            old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _checksum(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -11,12 +11,11 @@ from torch import Tensor
 
 from mixnmatch.bundle import ModelBundle, load_bundle
 from mixnmatch.codes import Codes
-from mixnmatch.data.pictures import decode_picture
+from mixnmatch.data.pictures import decode_upright
 from mixnmatch.errors import DataError, ModelError
 from mixnmatch.sheets import to_picture, to_tensor
 
 Mode = Literal["code", "feature"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 class Mixer:
@@ -50,7 +49,10 @@ class Mixer:
         return self.bundle.config.model.image_size
 
     def read(self, path: Path) -> Float[Tensor, "1 3 S S"]:
-        """Read a picture of one object: its middle square, resized to the model's size.
+        """Read a picture of one object, which should fill the middle: its middle square, resized.
+
+        The model has learnt close views of objects, so one that is small or at the edge is missed.
+        A photograph is turned as its EXIF orientation says.
 
         Raises:
             DataError: If it is missing, corrupt or no picture.
@@ -59,7 +61,7 @@ class Mixer:
             data = path.read_bytes()
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-        return to_tensor(decode_picture(data, str(path)), self.image_size)
+        return to_tensor(decode_upright(data, str(path)), self.image_size)
 
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "B 3 S S"]) -> Codes:
@@ -102,22 +104,22 @@ class Mixer:
         """
         generator, encoders = self.bundle.generator, self.bundle.encoders
         behind = generator.paint_background(
-            4 * torch.tanh(encoders.z(background.to(self.device))),
-            torch.softmax(encoders.b(background.to(self.device)), dim=1),
+            encoders.code("z", background.to(self.device)),
+            encoders.code("b", background.to(self.device)),
         )
-        c = torch.softmax(encoders.c(texture.to(self.device)), dim=1)
+        c = encoders.code("c", texture.to(self.device))
         if mode == "feature":
             feature = self.shape_feature(shape)
         else:
-            z = 4 * torch.tanh(encoders.z(pose.to(self.device)))
-            p = torch.softmax(encoders.p(shape.to(self.device)), dim=1)
+            z = encoders.code("z", pose.to(self.device))
+            p = encoders.code("p", shape.to(self.device))
             feature = generator.shape_feature(z, p)
         return generator.paint_object(feature, c, behind).child_image.cpu()
 
     def mix(
         self, *, background: Path, pose: Path | None, shape: Path, texture: Path, mode: Mode
     ) -> Image.Image:
-        """Mix picture files; see ``mix_tensors``.
+        """Mix picture files, the object in the middle of each; see ``read`` and ``mix_tensors``.
 
         Raises:
             DataError: If a picture cannot be read.

@@ -17,6 +17,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
 
+from mixnmatch.files import replace_folder
+
 __all__ = ["FolderRecorder", "Recorder", "Recorders", "check_series"]
 
 
@@ -164,12 +166,9 @@ def _beside(path: Path) -> Path:
 
 
 def _copy_folder(source: Path, target: Path) -> None:
-    new, old = _beside(target), _beside(target)
+    new = _beside(target)
     try:
         shutil.copytree(source, new)
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
+        replace_folder(new, target)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

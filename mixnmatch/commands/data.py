@@ -31,6 +31,14 @@ Draw a contact sheet: each picture with its box beside its two training views.
 example:
   mixnmatch data view data/factors --out sheet.png --count 24
 """
+_EXPORT = """\
+Write pictures of a data set as PNG files, cut to their objects as evaluation sees them.
+
+They are named by number and class, and ready for `mixnmatch mix`.
+
+example:
+  mixnmatch data export data/factors pictures --count 12 --split test
+"""
 
 
 def register(subparsers: "Subparsers") -> None:
@@ -40,6 +48,7 @@ def register(subparsers: "Subparsers") -> None:
     _register_ingest(commands)
     _register_synthesize(commands)
     _register_view(commands)
+    _register_export(commands)
 
 
 def run_ingest(arguments: argparse.Namespace) -> int:
@@ -103,18 +112,44 @@ def run_view(arguments: argparse.Namespace) -> int:
     """Draw a contact sheet of a data set."""
     from mixnmatch.data.contact import contact_sheet
     from mixnmatch.data.store import open_dataset
-    from mixnmatch.errors import DataError
+    from mixnmatch.sheets import check_picture_name, save_picture
 
-    if arguments.out.suffix.lower() != ".png":
-        raise DataError(f"{arguments.out}: a contact sheet is a PNG, so the name must end in .png")
+    check_picture_name(arguments.out)
     dataset = open_dataset(arguments.data)
     sheet = contact_sheet(dataset, arguments.count, arguments.image_size)
-    sheet.save(arguments.out)
+    save_picture(sheet, arguments.out)
     shown = min(arguments.count, len(dataset))
     _report(
         arguments,
         {"out": str(arguments.out), "shown": shown, "count": len(dataset)},
         f"{arguments.out}: {shown} of {len(dataset)} pictures",
+    )
+    return 0
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """Write pictures of a data set as files."""
+    from mixnmatch.data.export import export_pictures
+    from mixnmatch.data.store import open_dataset
+
+    files, available = export_pictures(
+        open_dataset(arguments.data),
+        arguments.out,
+        count=arguments.count,
+        side=arguments.side,
+        split=None if arguments.split == "all" else arguments.split,
+        seed=arguments.seed,
+    )
+    of_split = "" if arguments.split == "all" else f" of split {arguments.split}"
+    _report(
+        arguments,
+        {
+            "out": str(arguments.out),
+            "files": [file.name for file in files],
+            "available": available,
+        },
+        f"{arguments.out}: {len(files)} of {available} pictures{of_split}, "
+        f"{arguments.side}x{arguments.side} px",
     )
     return 0
 
@@ -160,12 +195,28 @@ def _register_synthesize(commands: "Subparsers") -> None:
 def _register_view(commands: "Subparsers") -> None:
     parser = _add(commands, "view", "draw a contact sheet of a data set", _VIEW)
     parser.add_argument("data", metavar="DATA", type=Path, help="data set folder")
-    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
+    parser.add_argument("--out", type=Path, required=True, help="picture to write")
     parser.add_argument("--count", type=_positive, default=24, help="pictures (%(default)s)")
     parser.add_argument(
         "--image-size", type=_view_side, default=128, help="side of the object view (%(default)s)"
     )
     parser.set_defaults(run=run_view)
+
+
+def _register_export(commands: "Subparsers") -> None:
+    parser = _add(commands, "export", "write pictures of a data set as files", _EXPORT)
+    parser.add_argument("data", metavar="DATA", type=Path, help="data set folder")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write, new or empty")
+    parser.add_argument("--count", type=int, default=12, help="most pictures (%(default)s)")
+    parser.add_argument(
+        "--split",
+        choices=["train", "test", "judge", "all"],
+        default="test",
+        help="part to choose from (%(default)s)",
+    )
+    parser.add_argument("--side", type=int, default=128, help="of the files, pixels (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice (%(default)s)")
+    parser.set_defaults(run=run_export)
 
 
 def _add(commands: "Subparsers", name: str, text: str, description: str) -> argparse.ArgumentParser:

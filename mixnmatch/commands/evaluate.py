@@ -20,7 +20,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("data", type=Path, metavar="DATA", help="a data set folder")
     parser.add_argument("--samples", type=int, help="pictures generated and mixes judged")
     parser.add_argument(
-        "--inception-weights", metavar="FILE", help="FID Inception weights; adds the figure `fid`"
+        "--inception-weights",
+        metavar="FILE",
+        help="FID Inception weights; adds the figure `fid`. `none` leaves it out, for a model that "
+        "was trained elsewhere and names a file that is not here",
     )
     parser.add_argument("--seed", type=int, default=0, help="of samples and mixes")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -37,11 +40,13 @@ def run(args: argparse.Namespace) -> int:
     from mixnmatch.mixer import Mixer
 
     bundle = Mixer.from_pretrained(args.model, choose_device(args.device)).bundle
-    changes = {"samples": args.samples, "inception_weights": args.inception_weights}
-    config = override(
-        bundle.config.evaluation,
-        {key: value for key, value in changes.items() if value is not None},
-    )
+    changes: dict[str, int | str | None] = {}
+    if args.samples is not None:
+        changes["samples"] = args.samples
+    if args.inception_weights is not None:
+        path = args.inception_weights
+        changes["inception_weights"] = None if path == "none" else path
+    config = override(bundle.config.evaluation, changes)
     metrics = evaluate(bundle, open_dataset(args.data), config, seed=args.seed)
     if args.json:
         print(json.dumps(metrics, indent=2))

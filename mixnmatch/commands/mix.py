@@ -10,7 +10,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = subparsers.add_parser(
         "mix",
         help="mix the background, pose, shape and texture of up to four pictures",
-        description="Mix pictures. In feature mode the shape picture gives the pose as well.",
+        description="Mix pictures. The object should fill the middle of each: the model sees the "
+        "middle square. In feature mode the shape picture gives the pose as well.",
         epilog="example: mixnmatch mix --pose a.jpg --background b.jpg --shape c.jpg "
         "--texture d.jpg --model models:/mixnmatch-demo@champion --out mix.png",
     )

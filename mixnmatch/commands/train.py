@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoints = FolderCheckpoints(args.out / "checkpoints")
     # Before the configuration is written, so that a refused one does not take the run's place.
     if (state := checkpoints.load()) is not None:
-        check_same_run(state, config)
+        check_same_run(state, config, fingerprint=dataset.info.fingerprint, stages=stages)
         del state
     if args.dry_run:
         print(

@@ -5,7 +5,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mixnmatch.data.records import Box
 from mixnmatch.errors import DataError
@@ -38,6 +38,25 @@ def decode_picture(data: bytes, source: str) -> Image.Image:
     Raises:
         DataError: If it is corrupt, truncated, no picture, or larger than Pillow's limit.
     """
+    return _decode(data, source, upright=False)
+
+
+def decode_upright(data: bytes, source: str) -> Image.Image:
+    """Decode a picture to RGB and turn it as its EXIF orientation says; for pictures without boxes.
+
+    A damaged EXIF block turns nothing. The rest is as in ``decode_picture``.
+
+    Args:
+        data: An encoded picture of any format that Pillow reads.
+        source: Its name, for messages.
+
+    Raises:
+        DataError: If it is corrupt, truncated, no picture, or larger than Pillow's limit.
+    """
+    return _decode(data, source, upright=True)
+
+
+def _decode(data: bytes, source: str, *, upright: bool) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data)) as image:
             limit = Image.MAX_IMAGE_PIXELS
@@ -46,7 +65,7 @@ def decode_picture(data: bytes, source: str) -> Image.Image:
                     f"{source}: {image.width}x{image.height} pixels: at most {limit} are accepted"
                 )
             image.load()
-            return _to_rgb(image)
+            return _to_rgb(_turned(image) if upright else image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{source}: too large a picture ({error})") from error
     except UnidentifiedImageError as error:
@@ -81,6 +100,17 @@ def encode_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    try:
+        image.getexif()  # from here on the image knows it
+        # Else Pillow would write the block again, which damage anywhere in it stops.
+        for key in ("exif", "Raw profile type exif"):
+            image.info.pop(key, None)
+        return ImageOps.exif_transpose(image)
+    except _DECODE_ERRORS:
+        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

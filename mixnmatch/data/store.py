@@ -25,6 +25,7 @@ from mixnmatch.data.info import FORMAT_VERSION, INFO_NAME, DatasetInfo, Kind, on
 from mixnmatch.data.records import Box, Factors, Record, Reject, Split
 from mixnmatch.data.rows import PICTURE_COLUMNS, SCHEMA, from_row, row_bytes, to_row
 from mixnmatch.errors import DataError
+from mixnmatch.files import replace_folder
 
 __all__ = [
     "FORMAT_VERSION",
@@ -193,7 +194,7 @@ def write_dataset(
         )
         (partial / INFO_NAME).write_text(info.to_json(), encoding="utf-8")
         _check_free(out, overwrite)
-        _replace(partial, out)
+        replace_folder(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return info
@@ -242,19 +243,6 @@ def _check_free(out: Path, overwrite: bool) -> None:
         raise DataError(f"{out}: exists and is not a data set, so it is not replaced")
     if not overwrite:
         raise DataError(f"{out}: exists already (--overwrite replaces it)")
-
-
-def _replace(new: Path, out: Path) -> None:
-    old = new.with_suffix(".old")
-    if out.exists():
-        out.rename(old)
-    try:
-        new.rename(out)
-    except BaseException:
-        if old.exists():
-            old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,7 +17,7 @@ from mixnmatch.errors import DataError
 from mixnmatch.metrics.disentanglement import FACTORS, disentanglement
 from mixnmatch.metrics.frechet import Gaussian, fit_gaussian, frechet_distance
 from mixnmatch.metrics.inception import inception_features, load_inception
-from mixnmatch.metrics.judge import judge_kind, load_judge
+from mixnmatch.metrics.judge import Judge, judge_kind, judge_rows, load_judge
 from mixnmatch.metrics.masks import mask_contrast
 from mixnmatch.mixer import Mixer
 
@@ -38,8 +39,11 @@ def evaluate(
         Figures by name. ``frechet_<features>`` compares pictures generated from tied codes with
         real ones (centre crops of the training split): ``frechet_factors`` and ``frechet_labels``
         on features of a classifier of this data set's factors or labels, ``fid`` on Inception-v3
-        with the FID weights and nothing else. See ``mask_contrast`` and ``disentanglement`` for the
-        others. ``evaluation/samples`` and ``evaluation/real`` are the numbers of pictures.
+        with the FID weights and nothing else. ``judge/...`` is that classifier's own accuracy on
+        ``judge/held_out`` real pictures, which says how far its features can be trusted, beside
+        ``chance/...``, the probability that two real pictures agree. See ``mask_contrast`` and
+        ``disentanglement`` for the others. ``evaluation/samples`` and ``evaluation/real`` are the
+        numbers of pictures.
     """
     size = bundle.config.model.image_size
     random = torch.Generator().manual_seed(seed)
@@ -81,6 +85,8 @@ def evaluate(
             batch_size=config.batch_size,
             random=random,
         )
+    elif judge is not None:
+        metrics |= _label_judge(judge, dataset)
     return metrics
 
 
@@ -96,7 +102,19 @@ def metric_names(dataset: Dataset, config: EvaluationConfig) -> set[str]:
         names |= {"feature_disentanglement_accuracy", "chance/disentanglement_accuracy"}
         groups = ("accuracy", "feature_accuracy", "reconstruction_accuracy", "chance", "judge")
         names |= {f"{group}/{factor}" for group in groups for factor in FACTORS}
+    elif kind == "labels":
+        names |= {"judge/label", "judge/held_out", "chance/label"}
     return names
+
+
+def _label_judge(judge: Judge, dataset: Dataset) -> dict[str, float]:
+    labels = np.array(dataset.column("label"))[judge_rows(dataset)]
+    share = np.unique(labels, return_counts=True)[1] / len(labels)
+    return {
+        "judge/label": judge.accuracy["label"],
+        "judge/held_out": float(judge.held_out),
+        "chance/label": float((share**2).sum()),
+    }
 
 
 @torch.no_grad()

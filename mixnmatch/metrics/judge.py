@@ -9,10 +9,10 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from mixnmatch.data.batches import EvaluationSet, evaluation_pictures
 from mixnmatch.data.store import Dataset
 from mixnmatch.errors import DataError
+from mixnmatch.files import cache_folder
 
 FEATURES = 64
 """Dimensions of the features of `frechet_factors` and `frechet_labels`."""
@@ -94,6 +95,13 @@ def judge_kind(dataset: Dataset) -> str | None:
     return "labels" if dataset.info.labels and dataset.info.labels > 1 else None
 
 
+def judge_rows(dataset: Dataset) -> Int64[np.ndarray, "N"]:
+    """Rows of the pictures that a judge is taught and measured on."""
+    # Where there are pictures drawn for judges (textures free of shapes), no cue can stand in.
+    free = dataset.indices("judge")
+    return free if len(free) else dataset.indices()
+
+
 def load_judge(dataset: Dataset, image_size: int, *, steps: int, seed: int = 0) -> Judge:
     """The judge of a data set: from the cache, or trained now (once a data set and size).
 
@@ -115,7 +123,7 @@ def load_judge(dataset: Dataset, image_size: int, *, steps: int, seed: int = 0) 
         categories = {"label": int(dataset.info.labels or 0)}
     key = json.dumps([_VERSION, dataset.info.fingerprint, kind, image_size, steps, seed])
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
-    cached = _cache_folder() / f"judge-{name}.safetensors"
+    cached = cache_folder() / f"judge-{name}.safetensors"
     network = JudgeNetwork(categories, image_size)
     if cached.is_file():
         state = load_file(cached)
@@ -136,19 +144,11 @@ def load_judge(dataset: Dataset, image_size: int, *, steps: int, seed: int = 0) 
     return judge
 
 
-def _cache_folder() -> Path:
-    root = os.environ.get("MIXNMATCH_CACHE")
-    return Path(root) if root else Path.home() / ".cache" / "mixnmatch"
-
-
 def _train(
     dataset: Dataset, network: JudgeNetwork, kind: str, image_size: int, *, steps: int, seed: int
 ) -> Judge:
     random = torch.Generator().manual_seed(seed)
-    rows = dataset.indices()
-    # Where there are pictures drawn for judges (textures free of shapes), no cue can stand in.
-    if len(free := dataset.indices("judge")):
-        rows = free
+    rows = judge_rows(dataset)
     order = torch.randperm(len(rows), generator=random)[:MOST_PICTURES].numpy()
     pictures = evaluation_pictures(dataset, rows[order], image_size)
     targets = targets_of(pictures, kind)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,8 @@ from mixnmatch.codes import Codes
 from mixnmatch.config import ModelConfig
 from mixnmatch.networks.layers import code_head, code_trunk, initialise
 
+CodeName = Literal["z", "b", "p", "c"]
+"""Fields of ``Codes``."""
 CODE_NOISE = (0.5, 0.3, 0.3)
 """Standard deviation of the noise after each layer of the pair discriminators' code path."""
 
@@ -31,11 +34,22 @@ class Encoders(nn.Module):
         self.c = _encoder(config, config.fine_categories)
         initialise(self)
 
+    def code(self, name: CodeName, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B K"]:
+        """One code of a picture, without the work for the others.
+
+        Args:
+            name: Which one.
+            image: Pixels in [-1, 1].
+
+        Returns:
+            The pose as ``4 * tanh``, any other as a point of a simplex.
+        """
+        values: Tensor = getattr(self, name)(image)
+        return 4 * torch.tanh(values) if name == "z" else torch.softmax(values, dim=1)
+
     def logits(self, image: Float[Tensor, "B 3 S S"]) -> Codes:
         """Pose as ``4 * tanh``, and the logits of background, shape and texture."""
-        return Codes(
-            z=4 * torch.tanh(self.z(image)), b=self.b(image), p=self.p(image), c=self.c(image)
-        )
+        return Codes(z=self.code("z", image), b=self.b(image), p=self.p(image), c=self.c(image))
 
     def forward(self, image: Float[Tensor, "B 3 S S"]) -> Codes:
         """The codes of a picture, pixels in [-1, 1]: pose in (-4, 4), the others soft."""
@@ -54,6 +68,9 @@ def _encoder(config: ModelConfig, outputs: int) -> nn.Sequential:
 
 class PairDiscriminator(nn.Module):
     """Score whether a picture and one of its codes belong together (a critic, no sigmoid).
+
+    Its initial weights are PyTorch's defaults, as in the original, and not orthogonal as those of
+    the other networks.
 
     Args:
         config: Sizes; used are ``image_size`` and ``pair_width``.
@@ -102,6 +119,8 @@ class PairDiscriminator(nn.Module):
 
 class PairDiscriminators(nn.Module):
     """Four pair discriminators, one a code: none can lean on the relation between codes.
+
+    Their initial weights are PyTorch's defaults, as in the original; see ``PairDiscriminator``.
 
     Args:
         config: Sizes.

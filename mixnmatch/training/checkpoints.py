@@ -61,10 +61,14 @@ class FolderCheckpoints:
         """Write a state and forget the oldest ones."""
         if state is None:
             return
-        name = f"stage{state['stage']}-step{state['steps_done']:08d}.pt"
-        save_state(state, self.folder / name)
+        save_state(state, self.folder / f"{state_name(state)}.pt")
         for old in self.files()[: -self.keep]:
             old.unlink()
+
+
+def state_name(state: State) -> str:
+    """Name of a state; later states have later names."""
+    return f"stage{state['stage']}-step{state['steps_done']:08d}"
 
 
 def save_state(state: State, path: Path) -> None:
@@ -95,15 +99,36 @@ def load_state(path: Path) -> State:
     return state
 
 
-def check_same_run(state: State, config: RunConfig) -> None:
-    """Refuse to go on from the state of a run with other settings.
+def check_same_run(
+    state: State,
+    config: RunConfig,
+    *,
+    fingerprint: str | None = None,
+    stages: tuple[int, ...] = (1, 2),
+) -> None:
+    """Refuse to go on from a state that another run has left.
+
+    Args:
+        state: Where the run to go on with is.
+        config: What is asked for now.
+        fingerprint: Of the data set that is asked for now.
+        stages: That are asked for now.
 
     Raises:
-        InputError: Naming the first setting that differs.
+        InputError: Naming the first setting that differs, the other data set, or the stage that is
+            over.
     """
+    if fingerprint is not None and state.get("data", fingerprint) != fingerprint:
+        raise InputError(
+            f"the run to resume was trained on the data set {state['data'][:12]}, not "
+            f"{fingerprint[:12]}: resume with its data, or start a new run in another folder"
+        )
+    if state["stage"] == 2 and stages == (1,):
+        raise InputError("the run to resume is past stage 1: train stage 2, or start a new run")
     before, now = flatten(from_dict(RunConfig, state["config"])), flatten(config)
     for key, value in now.items():
-        if before[key] != value and not key.startswith(FREE_KEYS):
+        over = key == "stage1.steps" and state["stage"] == 2
+        if before[key] != value and (over or not key.startswith(FREE_KEYS)):
             raise InputError(
                 f"the run to resume has {key} = {json.dumps(before[key])}, "
                 f"not {json.dumps(value)}: "

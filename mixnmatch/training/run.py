@@ -123,7 +123,7 @@ def train(run: Run, stages: tuple[int, ...] = (1, 2)) -> dict[str, float]:
     if state is None and run.begin_from is not None:
         state = load_state(run.begin_from)
     if state is not None:
-        check_same_run(state, run.config)
+        check_same_run(state, run.config, fingerprint=run.dataset.info.fingerprint, stages=stages)
     metrics: dict[str, float] = {}
     stage1: CodeStage | None = None
     if 1 in stages and (state is None or state["stage"] == 1):
@@ -186,7 +186,7 @@ def _train_stage(
                 journal.sample_sheet()
             if save:
                 run.checkpoints.save(
-                    stage.state_dict() if worker.leads else None,
+                    _state(run, stage) if worker.leads else None,
                     {"stage": float(stage.number), "step": float(journal.step)},
                 )
     return _finish_stage(run, stage, journal.step) if worker.leads else {}
@@ -194,13 +194,17 @@ def _train_stage(
 
 def _finish_stage(run: Run, stage: TrainingStage, step: int) -> dict[str, float]:
     state = run.out / f"stage{stage.number}.pt"
-    save_state(stage.state_dict(), state)
+    save_state(_state(run, stage), state)
     run.recorder.artifact(state, "checkpoints")
     metrics = _evaluate(run, stage, step)
     # Only now: stage 2 alone takes the bundle that it finds for a finished one.
     save_bundle(replace(current_bundle(stage, run.dataset), metrics=metrics), run.out / BUNDLE)
     run.recorder.artifact(run.out / BUNDLE)
     return metrics
+
+
+def _state(run: Run, stage: TrainingStage) -> State:
+    return {**stage.state_dict(), "data": run.dataset.info.fingerprint}
 
 
 def _evaluate(run: Run, stage: TrainingStage, step: int) -> dict[str, float]:

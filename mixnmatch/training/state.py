@@ -49,6 +49,7 @@ class TrainingStage(ABC):
             "stage": self.number,
             "config": to_dict(self.config),
             "steps_done": self.steps_done,
+            "device": self.device.type,
             "random": self.random.get_state(),
             "modules": {name: module.state_dict() for name, module in self.modules().items()},
             "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
@@ -78,10 +79,11 @@ class TrainingStage(ABC):
             reason = str(error).splitlines()[-1].strip()
             raise ModelError(f"checkpoint does not fit these networks: {reason}") from error
         self.steps_done = int(state["steps_done"])
-        if self.rank == 0:
+        if self.rank == 0 and state.get("device") == self.device.type:
             self.random.set_state(state["random"].cpu())
         else:
-            # Only worker 0 saves; the others draw afresh, each from a seed of its own.
+            # Only worker 0 saves, and kinds of device have generators of their own: the others draw
+            # afresh, each from a seed of its own.
             self._seed_random()
 
     @contextmanager

@@ -1,6 +1,7 @@
 """The champion of a registered model, with its figures in words."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,8 @@ def describe_champion(champion: ChampionCard) -> str:
     if "disentanglement_accuracy" in metrics:
         lines.append(
             f"accuracy of {metrics['evaluation/samples']:.0f} mixes, by a judge tested on "
-            f"{metrics['judge/held_out']:.0f} held-out pictures"
+            f"{metrics['judge/held_out']:.0f} held-out pictures; each ± "
+            f"{0.5 / math.sqrt(metrics['evaluation/samples']):.3f} at most (one standard error)"
         )
         lines.append(f"  {'':12}{'code':>8}{'feature':>9}{'chance':>9}{'judge':>8}")
         for name in FACTORS:
@@ -97,7 +99,12 @@ def describe_champion(champion: ChampionCard) -> str:
         ]
         lines.append("  {:12}{:8.3f}{:9.3f}{:9.3f}".format("mean", *means))
     for name, before in champion.untrained.items():
-        now = metrics[name]
+        if (now := metrics.get(name)) is None:
+            continue
         lines.append(f"{name} {now:.1f} (untrained {before:.1f}, {before / now:.1f} times as far)")
-    lines.append(f"look at it  mlflow ui --host 127.0.0.1 --backend-store-uri {champion.store}")
+    if champion.store.startswith("http"):
+        lines.append(f"look at it  {champion.store}")
+    else:
+        store = f"--backend-store-uri {champion.store}"
+        lines.append(f"look at it  mlflow ui --host 127.0.0.1 {store}")
     return "\n".join(lines)

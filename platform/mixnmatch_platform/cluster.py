@@ -3,8 +3,12 @@
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-"""The repository, or the folder that holds the packages."""
+import mixnmatch
+import mixnmatch_platform
+
+PACKAGES = [Path(module.__path__[0]) for module in (mixnmatch, mixnmatch_platform)]
+FORWARDED = ("MLFLOW_", "MIXNMATCH_")
+"""Variables of this process that workers get, by how they begin."""
 
 
 def connect(num_cpus: int | None = None) -> bool:
@@ -24,18 +28,19 @@ def connect(num_cpus: int | None = None) -> bool:
 
     if ray.is_initialized():
         return False
+    variables = {k: v for k, v in os.environ.items() if k.startswith(FORWARDED)}
     if address := os.environ.get("RAY_ADDRESS"):
         # Nodes may have only the dependencies: both packages travel with the job.
-        packages = [ROOT / "platform" / "mixnmatch_platform", ROOT / "mixnmatch"]
-        shipped = {"py_modules": [str(path) for path in packages]}
+        shipped = {"py_modules": [str(path) for path in PACKAGES], "env_vars": variables}
         ray.init(address=address, runtime_env=shipped)
         return False
-    roots = [str(ROOT), str(ROOT / "platform"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    roots = [str(path.parent) for path in PACKAGES]
+    roots += filter(None, [os.environ.get("PYTHONPATH")])
     ray.init(
         address="local",
         num_cpus=num_cpus,
         dashboard_host="127.0.0.1",
         include_dashboard=True,
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(roots)}},
+        runtime_env={"env_vars": {**variables, "PYTHONPATH": os.pathsep.join(roots)}},
     )
     return True

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mixnmatch.cli import run_program
 from mixnmatch.config import override, parse_assignment
+from mixnmatch.errors import ConfigError
 from mixnmatch_platform.sweep import Sweep, describe
 
 
@@ -43,6 +44,11 @@ def main(sweep: Sweep, argv: Sequence[str] | None = None) -> int:
 
 
 def _run(sweep: Sweep, args: argparse.Namespace) -> int:
+    settings = dict(parse_assignment(text) for text in args.set)
+    if searched := sweep.searched & settings.keys():
+        raise ConfigError(
+            f"{min(searched)} is searched by this sweep: change its space in the experiment file"
+        )
     changed = dataclasses.replace(
         sweep,
         data=args.data,
@@ -50,7 +56,7 @@ def _run(sweep: Sweep, args: argparse.Namespace) -> int:
         concurrent=args.concurrent,
         home=args.home,
         refit_steps=args.refit_steps or None,
-        config=override(sweep.config, dict(parse_assignment(text) for text in args.set)),
+        config=override(sweep.config, settings),
     )
     if args.dry_run:
         print(describe(changed))

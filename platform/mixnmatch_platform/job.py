@@ -1,19 +1,23 @@
 """One training run with its record in MLflow: what a process, a Ray worker or a trial executes."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from PIL import Image
 
 from mixnmatch.bundle import DESCRIPTION
 from mixnmatch.config import RunConfig, flatten
 from mixnmatch.data.store import open_dataset
 from mixnmatch.errors import RunError
-from mixnmatch.recorder import FolderRecorder, Recorder, Recorders
-from mixnmatch.training.checkpoints import Checkpoints, FolderCheckpoints
+from mixnmatch.recorder import FolderRecorder, Recorders
+from mixnmatch.training.checkpoints import (
+    FILE_NAME,
+    Checkpoints,
+    FolderCheckpoints,
+    State,
+    load_state,
+)
 from mixnmatch.training.run import BUNDLE, Run, Worker, train
 from mixnmatch_platform.tracking import (
     BOTH_STAGES,
@@ -24,7 +28,6 @@ from mixnmatch_platform.tracking import (
 )
 
 RUN_ID_FILE = "mlflow-run-id"
-CHECKPOINT_FOLDER = "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,26 +55,23 @@ class Job:
         return "1" if self.stages == (1,) else BOTH_STAGES
 
 
-class OnEvaluation(Recorder):
-    """Hands each evaluation's figures to a function, and nothing else.
+class JobCheckpoints(FolderCheckpoints):
+    """States in the folder of a run, of which the newest may be one that Ray Train has kept.
 
     Args:
-        report: Takes the figures with their step under ``step``.
+        out: Folder of the run.
     """
 
-    def __init__(self, report: Callable[[dict[str, float]], None]) -> None:
-        self._report = report
+    def __init__(self, out: Path) -> None:
+        super().__init__(out / "checkpoints")
+        self._out = out
 
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Report an evaluation."""
-        if "evaluation/samples" in values:
-            self._report({**values, "step": float(step)})
-
-    def picture(self, name: str, image: Image.Image, step: int) -> None:
-        """Pictures are not reported."""
-
-    def artifact(self, path: Path, folder: str = "") -> None:
-        """Files are not reported."""
+    def load(self) -> State | None:
+        """The newest state, whether the run was in one process or on workers when it was saved."""
+        on_workers = self._out.glob(f"ray/*/stage?-step*/{FILE_NAME}")
+        kept = {path.parent.name: path for path in on_workers}
+        kept |= {path.stem: path for path in self.files()}
+        return load_state(kept[max(kept)]) if kept else None
 
 
 def start_job(
@@ -84,6 +84,7 @@ def start_job(
     stages: tuple[int, ...],
     parent_run_id: str | None = None,
     tags: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
     begin_from: Path | None = None,
 ) -> Job:
     """Open the MLflow run of a job: a new one, or the one that ``out`` already belongs to.
@@ -97,6 +98,7 @@ def start_job(
         stages: (1,), (2,) or (1, 2).
         parent_run_id: Run of the sweep that it belongs to.
         tags: Tags of the run, beside those of code and machine.
+        environment: Those of code and machine, where they are not this process's.
         begin_from: State of an earlier run to go on from.
 
     Raises:
@@ -113,7 +115,11 @@ def start_job(
             name,
             parent_run_id=parent_run_id,
             params={**flatten(config), "data": str(data), "data_count": info.count},
-            tags={**environment_tags(), DATA_TAG: info.fingerprint, **(tags or {})},
+            tags={
+                **(environment or environment_tags()),
+                DATA_TAG: info.fingerprint,
+                **(tags or {}),
+            },
         )
         partial = file.with_suffix(".partial")
         partial.write_text(run_id)
@@ -134,7 +140,6 @@ def execute(
     *,
     worker: Worker,
     checkpoints: Checkpoints | None = None,
-    listener: Recorder | None = None,
 ) -> dict[str, float]:
     """Train and evaluate one run, recorded in its folder and in MLflow.
 
@@ -142,31 +147,28 @@ def execute(
         job: The run.
         worker: Which of its data-parallel workers this is.
         checkpoints: Where states are kept; files in the run's folder without it.
-        listener: A further recorder.
 
     Returns:
         The last evaluation's figures.
     """
-    kept = checkpoints or FolderCheckpoints(job.out / CHECKPOINT_FOLDER)
     run = Run(
         config=job.config,
         dataset=open_dataset(job.data),
         out=job.out,
         recorder=FolderRecorder(job.out),
-        checkpoints=kept,
+        checkpoints=checkpoints or JobCheckpoints(job.out),
         begin_from=job.begin_from,
         worker=worker,
     )
     if not worker.leads:
         return train(run, job.stages)
     mlflow = job.tracking.recorder(job.run_id)
-    others = [listener] if listener else []
-    recorder = Recorders(run.recorder, mlflow, *others)
+    recorder = Recorders(run.recorder, mlflow)
     try:
         metrics = train(replace(run, recorder=recorder), job.stages)
-        job.tracking.set_tags(job.run_id, {STAGES_TAG: job.stage_tag})
     finally:
         mlflow.close()
+    job.tracking.set_tags(job.run_id, {STAGES_TAG: job.stage_tag})
     return metrics
 
 

@@ -29,18 +29,17 @@ class SweepProgress(Callback):  # type: ignore[misc]  # ray is untyped
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Give the figure of an evaluation."""
-        if self._metric in result:
-            step, value = result.get("step", 0), result[self._metric]
-            self._say(f"{trial} at step {step:.0f}: {self._metric} {value:.3f}")
+        """Give the figure that a trial ends with."""
+        self._say(f"{trial}: {self._metric} {result.get(self._metric, float('nan')):.3f}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count a trial."""
         self._end(f"{trial} finished")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Count a trial that failed for good."""
-        self._end(f"{trial} failed")
+        """Count a trial that failed for good, with its reason."""
+        lines = str(trial.get_error() or "").strip().splitlines()
+        self._end(f"{trial} failed: {lines[-1] if lines else 'no reason given'}")
 
     def _end(self, text: str) -> None:
         self._ended += 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from mixnmatch.errors import ModelError
+from mixnmatch.files import cache_folder
 from mixnmatch_platform.store import (
     connect_existing,
     home_folder,
@@ -30,7 +31,7 @@ def fetch_model(uri: str, store: str | None = None) -> Path:
     """The folder of a registered model's bundle.
 
     A bundle on this machine is used in place; any other is downloaded once, into
-    ``~/.cache/mixnmatch/models``.
+    ``models`` of the cache folder (``MIXNMATCH_CACHE``, or ``~/.cache/mixnmatch``).
 
     Args:
         uri: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, or ``models:/NAME`` for the latest.
@@ -135,7 +136,7 @@ def _known(things: Any) -> str:
 def _cached(location: str, store: str, name: str, version: int) -> Path:
     # Two stores may both have a first version of a model with this name.
     key = hashlib.sha256(f"{store} {location}".encode()).hexdigest()[:12]
-    target = Path.home() / ".cache" / "mixnmatch" / "models" / name / str(version) / key
+    target = cache_folder() / "models" / name / str(version) / key
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -89,6 +89,8 @@ class Sweep:
     """Folder of all runs and of the default MLflow store."""
 
     def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ConfigError(f"workers is {self.workers}: it must be at least 0")
         for name in ("trials", "concurrent"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
@@ -107,6 +109,12 @@ class Sweep:
     def tracking(self) -> Tracking:
         """Where they are recorded."""
         return Tracking.at(self.home.absolute(), self.name)
+
+    @property
+    def searched(self) -> set[str]:
+        """Settings that the trials differ in."""
+        weights = {f"weights.{name}" for name in self.space.weights}
+        return {"model.super_categories", "model.fine_categories"} | weights
 
     def trial_config(self, suggestion: Mapping[str, Any]) -> RunConfig:
         """The configuration of a trial."""

@@ -1,16 +1,17 @@
 """Training on Ray Train: the same run as everywhere, on one or several workers."""
 
 import os
+import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixnmatch.device import choose_device
 from mixnmatch.errors import InputError, MixNMatchError, RunError
-from mixnmatch.recorder import Recorder
-from mixnmatch.training.checkpoints import FILE_NAME, State, load_state, save_state
+from mixnmatch.training.checkpoints import FILE_NAME, State, load_state, save_state, state_name
 from mixnmatch.training.run import Worker
-from mixnmatch_platform.job import Job, execute, figures
+from mixnmatch_platform.job import Job, JobCheckpoints, execute, figures
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -22,7 +23,14 @@ SPARED_CPUS = 0.1
 
 
 class RayCheckpoints:
-    """States kept by Ray Train, which hands the latest one to a restarted worker group."""
+    """States kept by Ray Train, which hands the latest one to a restarted worker group.
+
+    Args:
+        out: Folder of the run, where an earlier attempt may have left states.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._earlier = JobCheckpoints(out)
 
     def load(self) -> State | None:
         """The latest state."""
@@ -30,7 +38,7 @@ class RayCheckpoints:
 
         checkpoint = ray.train.get_checkpoint()
         if checkpoint is None:
-            return None
+            return self._earlier.load()
         with checkpoint.as_directory() as folder:
             return load_state(Path(folder) / FILE_NAME)
 
@@ -43,7 +51,11 @@ class RayCheckpoints:
             return
         with tempfile.TemporaryDirectory() as folder:
             save_state(state, Path(folder) / FILE_NAME)
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+            ray.train.report(
+                metrics,
+                checkpoint=ray.train.Checkpoint.from_directory(folder),
+                checkpoint_dir_name=state_name(state),
+            )
 
 
 def stage_trainer(
@@ -67,7 +79,7 @@ def stage_trainer(
     from ray.train.torch import TorchConfig, TorchTrainer
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    stages = "-".join(map(str, job.stages))
+    storage = job.out / "ray"
     return TorchTrainer(
         _worker_loop,
         train_loop_config={"job": job, "threads": max(1, int(cpus_per_worker))},
@@ -79,8 +91,10 @@ def stage_trainer(
             | ({"GPU": 1} if use_gpu else {}),
         ),
         run_config=RunConfig(
-            name=f"stage-{stages}",
-            storage_path=str(job.out / "ray"),
+            # Ray takes a name used before for that run, finished or not: what it left is found
+            # by ``JobCheckpoints`` instead, whichever way it was trained.
+            name=f"attempt-{len(list(storage.glob('attempt-*'))) + 1}",
+            storage_path=str(storage),
             failure_config=FailureConfig(max_failures=max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
@@ -93,7 +107,6 @@ def run_job(
     workers: int = 0,
     use_gpu: bool = False,
     cpus_per_worker: float = 1.0,
-    listener: Recorder | None = None,
 ) -> dict[str, float]:
     """Train a job: in this process, or on a worker group.
 
@@ -102,7 +115,6 @@ def run_job(
         workers: Data-parallel Ray workers; 0 trains in this process.
         use_gpu: One GPU a worker.
         cpus_per_worker: CPUs of each.
-        listener: Takes the figures of a run in this process as they come.
 
     Returns:
         The last evaluation's figures.
@@ -113,7 +125,7 @@ def run_job(
         )
         return fit(trainer, job)
     device = choose_device("cuda" if use_gpu else "cpu")
-    return execute(job, worker=Worker(device=device), listener=listener)
+    return execute(job, worker=Worker(device=device))
 
 
 def fit(trainer: "TorchTrainer", job: Job) -> dict[str, float]:
@@ -147,7 +159,7 @@ def _worker_loop(config: dict[str, Any]) -> None:
     worker = Worker(
         device=device, rank=context.get_world_rank(), world_size=context.get_world_size()
     )
-    execute(config["job"], worker=worker, checkpoints=RayCheckpoints())
+    execute(config["job"], worker=worker, checkpoints=RayCheckpoints(config["job"].out))
 
 
 def _cause(error: BaseException) -> MixNMatchError:
@@ -165,8 +177,12 @@ def _cause(error: BaseException) -> MixNMatchError:
     return RunError(f"training failed on its workers: {lines[-1] if lines else repr(first)}")
 
 
-def check_placeable(workers: int, *, use_gpu: bool, cpus_per_worker: float) -> None:
-    """Refuse a worker group that the connected cluster can never place.
+def check_placeable(needed: Mapping[str, float], *, fixed: bool) -> None:
+    """Refuse what the connected cluster can never place.
+
+    Args:
+        needed: Amounts by resource.
+        fixed: Whether the cluster is of this size for good; one that may grow is only warned of.
 
     Raises:
         InputError: Naming what is asked for and what is there.
@@ -174,10 +190,26 @@ def check_placeable(workers: int, *, use_gpu: bool, cpus_per_worker: float) -> N
     import ray
 
     there = ray.cluster_resources()
-    asked = {"CPU": workers * cpus_per_worker} | ({"GPU": float(workers)} if use_gpu else {})
-    for resource, amount in asked.items():
+    for resource, amount in needed.items():
         if amount > there.get(resource, 0):
-            raise InputError(
-                f"{workers} worker(s) need {amount:g} {resource}, the cluster has "
-                f"{there.get(resource, 0):g}: ask for fewer workers, or add nodes"
+            text = (
+                f"{amount:g} {resource} needed at once, the cluster has "
+                f"{there.get(resource, 0):g}: ask for fewer or smaller workers, or add nodes"
             )
+            if fixed:
+                raise InputError(text)
+            print(f"{text}; waiting for them", file=sys.stderr, flush=True)
+
+
+def group_resources(workers: int, *, use_gpu: bool, cpus_per_worker: float) -> dict[str, float]:
+    """What a worker group takes.
+
+    Raises:
+        InputError: If a worker's share is too small.
+    """
+    if cpus_per_worker <= SPARED_CPUS:
+        raise InputError(
+            f"CPUs per worker are {cpus_per_worker:g}: must be more than {SPARED_CPUS}"
+        )
+    cpus = {"CPU": workers * cpus_per_worker}
+    return cpus | ({"GPU": float(workers)} if use_gpu else {})

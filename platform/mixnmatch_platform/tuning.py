@@ -4,8 +4,9 @@ import contextlib
 import functools
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,13 +16,12 @@ from mixnmatch.data.store import Dataset, open_dataset
 from mixnmatch.errors import InputError, RunError
 from mixnmatch.metrics.evaluate import metric_names
 from mixnmatch.metrics.judge import judge_kind, load_judge
-from mixnmatch.recorder import Recorder
 from mixnmatch.training.run import check
 from mixnmatch_platform import cluster
-from mixnmatch_platform.job import Job, OnEvaluation, finishing, start_job
+from mixnmatch_platform.job import RUN_ID_FILE, Job, finishing, start_job
 from mixnmatch_platform.sweep import DRIVER_CPUS, Sweep, describe
-from mixnmatch_platform.tracking import DATA_TAG, environment_tags
-from mixnmatch_platform.trainers import run_job
+from mixnmatch_platform.tracking import DATA_TAG, Tracking, environment_tags
+from mixnmatch_platform.trainers import check_placeable, run_job
 
 if TYPE_CHECKING:
     from ray.tune import ResultGrid
@@ -61,28 +61,39 @@ def run_sweep(sweep: Sweep) -> SweepResult:
 
     from mixnmatch_platform.progress import SweepProgress
 
+    # Trials run in folders of their own, and on machines without this one's environment.
+    sweep = replace(sweep, data=sweep.data.absolute(), home=sweep.home.absolute())
+    tracking, environment = sweep.tracking, environment_tags()
     dataset = open_dataset(sweep.data)
     check(sweep.config, dataset)
     _check_metric(sweep, dataset)
-    sweep.tracking.check()
+    tracking.check()
     if judge_kind(dataset):
-        # Once, here: the trials find it in the cache.
+        # Once, here: trials on this machine find it in the cache.
         steps = sweep.config.evaluation.classifier_steps
         load_judge(dataset, sweep.config.model.image_size, steps=steps)
     started = cluster.connect()
-    _check_placeable(sweep, ray.cluster_resources())
-    parent = sweep.tracking.start_run(
+    check_placeable(sweep.trial_resources, fixed=started)
+    parent = tracking.start_run(
         sweep.name,
         params={"trials": sweep.trials, "metric": sweep.metric, "mode": sweep.mode},
         tags={
-            **environment_tags(),
+            **environment,
             "mixnmatch.kind": "sweep",
             DATA_TAG: dataset.info.fingerprint,
             "mlflow.note.content": f"```\n{describe(sweep)}\n```",
         },
     )
-    with finishing(sweep.tracking, parent):
-        trainable = functools.partial(_trial, sweep=sweep, parent_run_id=parent)
+    start = functools.partial(
+        start_job,
+        tracking,
+        data=sweep.data,
+        stages=(1, 2),
+        parent_run_id=parent,
+        environment=environment,
+    )
+    with finishing(tracking, parent):
+        trainable = functools.partial(_trial, sweep=sweep, start=start)
         resources = {"CPU": DRIVER_CPUS} if sweep.workers else sweep.trial_resources
         tuner = tune.Tuner(
             tune.with_resources(trainable, resources),
@@ -105,13 +116,21 @@ def run_sweep(sweep: Sweep) -> SweepResult:
         )
         with contextlib.redirect_stdout(sys.stderr):  # where Tune prints a table of its own
             grid = tuner.fit()
-        result = _summary(sweep, grid)
+        result = _summary(sweep, tracking, grid)
+        print(
+            f"best of {result.finished} trials: {result.best_name}, "
+            f"{sweep.metric} {result.best_value:.3f}",
+            file=sys.stderr,
+        )
         if sweep.refit_steps is not None:
             if started and not sweep.workers:
                 # The trials' idle workers hold memory and CPUs that this process needs.
                 ray.shutdown()
-            value = _refit(sweep, sweep.refit_steps, result, parent)
+            value = _refit(sweep, sweep.refit_steps, result, start)
             result = replace(result, refit_value=value)
+        final = result.best_value if result.refit_value is None else result.refit_value
+        tracking.recorder(parent).metrics({sweep.metric: final}, 0)
+        tracking.set_tags(parent, {"mixnmatch.best": result.best_name})
     return result
 
 
@@ -137,64 +156,54 @@ def _check_metric(sweep: Sweep, dataset: Dataset) -> None:
         )
 
 
-def _check_placeable(sweep: Sweep, there: Mapping[str, float]) -> None:
-    for name, amount in sweep.trial_resources.items():
-        if amount > there.get(name, 0):
-            raise InputError(
-                f"a trial takes {amount:g} {name}, the cluster has {there.get(name, 0):g}: "
-                "ask for fewer workers, or add nodes"
-            )
-
-
-def _trial(settings: dict[str, Any], *, sweep: Sweep, parent_run_id: str) -> None:
+def _trial(settings: dict[str, Any], *, sweep: Sweep, start: Callable[..., Job]) -> None:
     from ray import tune
 
     name = f"trial-{tune.get_context().get_trial_id()}"
-    job = start_job(
-        sweep.tracking,
+    job = start(
         name=name,
         config=sweep.trial_config(settings),
-        data=sweep.data.absolute(),
         out=sweep.folder / name,
-        stages=(1, 2),
-        parent_run_id=parent_run_id,
         tags={"mixnmatch.kind": "trial"},
     )
+    if not sweep.workers:
+        torch.set_num_threads(max(1, int(sweep.cpus_per_worker)))
     with finishing(job.tracking, job.run_id):
-        if sweep.workers:
-            tune.report(_train(sweep, job))
-        else:
-            torch.set_num_threads(max(1, int(sweep.cpus_per_worker)))
-            _train(sweep, job, OnEvaluation(tune.report))
+        metrics = _train(sweep, job)
+    tune.report(metrics)
 
 
-def _train(sweep: Sweep, job: Job, listener: Recorder | None = None) -> dict[str, float]:
+def _train(sweep: Sweep, job: Job) -> dict[str, float]:
     return run_job(
         job,
         workers=sweep.workers,
         use_gpu=sweep.use_gpu,
         cpus_per_worker=sweep.cpus_per_worker,
-        listener=listener,
     )
 
 
-def _summary(sweep: Sweep, grid: "ResultGrid") -> SweepResult:
-    sign = 1 if sweep.mode == "max" else -1
-    finished = [
-        result
-        for result in grid
-        if result.error is None
-        and math.isfinite((result.metrics or {}).get(sweep.metric, math.nan))
-    ]
+def _summary(sweep: Sweep, tracking: Tracking, grid: "ResultGrid") -> SweepResult:
+    # A trial reports once, when it is through: one with neither figures nor an error was stopped.
+    through = [result for result in grid if sweep.metric in (result.metrics or {})]
+    stopped = [r for r in grid if r.error is None and r not in through]
+    for result in grid:
+        if result not in through:
+            # A process that was killed could not end its own run.
+            run_id = (sweep.folder / Path(result.path).name / RUN_ID_FILE).read_text()
+            tracking.finish(run_id, "KILLED" if result in stopped else "FAILED")
+    if stopped:
+        raise KeyboardInterrupt
+    finished = [r for r in through if math.isfinite(r.metrics[sweep.metric])]
     if not finished:
         reasons = [str(error).strip().splitlines()[-1] for error in grid.errors]
         raise RunError(
             f"no trial of sweep {sweep.name} ended with a figure {sweep.metric}"
             + (f": {reasons[0]}" if reasons else "")
         )
+    sign = 1 if sweep.mode == "max" else -1
     best = max(finished, key=lambda result: sign * result.metrics[sweep.metric])
     return SweepResult(
-        best_name=f"trial-{best.metrics['trial_id']}",
+        best_name=Path(best.path).name,
         best_value=best.metrics[sweep.metric],
         best_settings=dict(best.config or {}),
         finished=len(finished),
@@ -202,16 +211,13 @@ def _summary(sweep: Sweep, grid: "ResultGrid") -> SweepResult:
     )
 
 
-def _refit(sweep: Sweep, steps: int, result: SweepResult, parent_run_id: str) -> float:
+def _refit(sweep: Sweep, steps: int, result: SweepResult, start: Callable[..., Job]) -> float:
     """Train the best trial on to more steps, with what all trials together had."""
-    job = start_job(
-        sweep.tracking,
+    print(f"training {result.best_name} on to {steps} steps of stage 1", file=sys.stderr)
+    job = start(
         name=f"refit-of-{result.best_name}",
         config=override(sweep.trial_config(result.best_settings), {"stage1.steps": steps}),
-        data=sweep.data.absolute(),
         out=sweep.folder / f"refit-of-{result.best_name}",
-        stages=(1, 2),
-        parent_run_id=parent_run_id,
         tags={"mixnmatch.kind": "refit", "mixnmatch.continues": result.best_name},
         begin_from=sweep.folder / result.best_name / "stage1.pt",
     )

@@ -52,8 +52,17 @@ def test_train_in_this_process_and_again(
     losses = client.get_metric_history(run.info.run_id, "stage2/extractor/feature_l1")
     assert [metric.step for metric in losses] == [7, 8, 9, 10, 11, 12]
 
-    assert main(["train", str(drawn_data), "--name", "one", "--set", "stage1.lr=0.01"]) == 2
-    assert "stage1.lr = 0.0002, not 0.01" in _line(capsys)
+    # What is refused leaves the finished run as it was.
+    kept = (out / "config.json").read_bytes()
+    for options, said in [
+        (["--set", "stage1.lr=0.01"], "stage1.lr = 0.0002, not 0.01"),
+        (["--set", "stage1.steps=9"], "stage1.steps = 6, not 9"),
+        (["--stage", "1"], "past stage 1"),
+    ]:
+        assert main(["train", str(drawn_data), "--name", "one", *options]) == 2
+        assert said in _line(capsys)
+    assert (out / "config.json").read_bytes() == kept
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"
 
 
 def test_bad_input_is_one_line(

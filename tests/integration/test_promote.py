@@ -284,10 +284,9 @@ def test_remote_bundles_are_downloaded_once(
     train("a", {ACCURACY: 0.5})
     run_promote(tracking)
     monkeypatch.setattr(registry, "local_folder", lambda _: None)
+    monkeypatch.setenv("MIXNMATCH_CACHE", str(tmp_path / "cache"))
     first = fetch_model("models:/demo@champion")
-    assert first.is_relative_to(
-        tmp_path / "user" / ".cache" / "mixnmatch" / "models" / "demo" / "1"
-    )
+    assert first.is_relative_to(tmp_path / "cache" / "models" / "demo" / "1")
     assert load_bundle(first).stages == (1, 2)
     assert [path.name for path in first.parent.iterdir()] == [first.name]
 

@@ -16,9 +16,15 @@ from mlflow import MlflowClient
 from mixnmatch.bundle import load_bundle
 from mixnmatch.config import RunConfig, override
 from mixnmatch.errors import InputError
-from mixnmatch_platform.job import Job, finishing, start_job
+from mixnmatch_platform.job import Job, JobCheckpoints, finishing, start_job
 from mixnmatch_platform.tracking import Tracking
-from mixnmatch_platform.trainers import check_placeable, fit, run_job, stage_trainer
+from mixnmatch_platform.trainers import (
+    check_placeable,
+    fit,
+    group_resources,
+    run_job,
+    stage_trainer,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
 
@@ -107,11 +113,34 @@ def _worker_process() -> int:
     return int(found[0])
 
 
-def test_a_group_that_cannot_be_placed_is_refused() -> None:
-    with pytest.raises(InputError, match=r"99 worker\(s\) need 99 CPU, the cluster has 2"):
-        check_placeable(99, use_gpu=False, cpus_per_worker=1.0)
-    with pytest.raises(InputError, match=r"1 GPU, the cluster has 0"):
-        check_placeable(1, use_gpu=True, cpus_per_worker=1.0)
+def test_a_run_goes_on_in_this_process_where_workers_left_it(
+    home: Path, drawn_data: Path, tiny_config: RunConfig
+) -> None:
+    first = _job(home, drawn_data, tiny_config, (1,))
+    with finishing(first.tracking, first.run_id):
+        run_job(first, workers=1)
+    state = JobCheckpoints(first.out).load()
+    assert state is not None
+    assert (state["stage"], state["steps_done"]) == (1, 6)
+
+    both = _job(home, drawn_data, tiny_config, (1, 2))
+    assert both.run_id == first.run_id
+    with finishing(both.tracking, both.run_id):
+        run_job(both)
+    assert _steps(both.out) == [1, 2, 3, 4, 5, 6], "no step of stage 1 is done again"
+    assert _steps(both.out, "stage2/") == [7, 8, 9, 10]
+
+
+def test_a_group_that_cannot_be_placed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    many = group_resources(99, use_gpu=False, cpus_per_worker=1.0)
+    with pytest.raises(InputError, match="99 CPU needed at once, the cluster has 2"):
+        check_placeable(many, fixed=True)
+    with pytest.raises(InputError, match="1 GPU needed at once, the cluster has 0"):
+        check_placeable(group_resources(1, use_gpu=True, cpus_per_worker=1.0), fixed=True)
+    check_placeable(many, fixed=False)
+    assert "waiting for them" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"CPUs per worker are 0: must be more than 0\.1"):
+        group_resources(1, use_gpu=False, cpus_per_worker=0)
 
 
 def test_an_error_of_ours_in_a_worker_comes_back_as_itself(

@@ -39,9 +39,16 @@ def sweep(home: Path, drawn_data: Path, tiny_config: RunConfig) -> Sweep:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_sweep_records_promotes_and_mixes(
-    sweep: Sweep, drawn_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sweep: Sweep,
+    drawn_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    result = run_sweep(sweep)
+    # Relative paths, as people type them: trials run in folders of their own.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(drawn_data)
+    result = run_sweep(replace(sweep, data=Path("data"), home=Path("runs")))
     assert (result.finished, result.failed) == (2, 0)
 
     client = MlflowClient(sweep.tracking.uri)
@@ -51,6 +58,8 @@ def test_sweep_records_promotes_and_mixes(
     trials = [run for run in runs if run.data.tags["mixnmatch.kind"] == "trial"]
     assert len(trials) == 2
     assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len({run.data.tags["mixnmatch.command"] for run in runs}) == 1
+    assert parent.data.metrics["disentanglement_accuracy"] == result.best_value
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
     best = max(trials, key=lambda run: run.data.metrics["disentanglement_accuracy"])
     assert best.data.metrics["disentanglement_accuracy"] == pytest.approx(result.best_value)
@@ -107,6 +116,11 @@ def test_trials_on_workers_count_their_driver(sweep: Sweep) -> None:
     wide = replace(sweep, workers=2, cpus_per_worker=4, use_gpu=True)
     assert wide.trial_resources == {"CPU": pytest.approx(8.01), "GPU": 2.0}
     assert "on 2 worker(s)" in describe(wide)
+
+
+def test_what_is_searched_cannot_be_set(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(sweep, ["--dry-run", "--set", "weights.encode_p=7"]) == 2
+    assert "weights.encode_p is searched" in capsys.readouterr().err
 
 
 def test_a_metric_that_will_not_be_measured_is_refused(

@@ -188,7 +188,7 @@ def test_what_a_judge_can_be_taught(judged: Dataset) -> None:
             load_judge(dataset, 32, steps=1)
 
 
-def test_labels_alone_give_a_distance_but_no_accuracy(
+def test_labels_alone_give_a_distance_and_how_good_the_judge_is(
     tiny: RunConfig, tiny_bundle: Path, tiny_dataset: Dataset
 ) -> None:
     labelled = copy.copy(tiny_dataset)
@@ -197,6 +197,13 @@ def test_labels_alone_give_a_distance_but_no_accuracy(
     figures = evaluate(bundle, labelled, tiny.evaluation)
     assert figures.keys() == metric_names(labelled, tiny.evaluation)
     assert figures["frechet_labels"] > 0
+    judge = load_judge(labelled, 32, steps=tiny.evaluation.classifier_steps)
+    assert figures["judge/label"] == judge.accuracy["label"]
+    assert figures["judge/held_out"] == judge.held_out
+    labels = np.array(labelled.column("label"))[labelled.indices("judge")]
+    agree = (labels[:, None] == labels[None]).mean()
+    assert figures["chance/label"] == pytest.approx(agree)
+    assert "disentanglement_accuracy" not in figures
     bare = copy.copy(tiny_dataset)
     bare.info = replace(tiny_dataset.info, factors=None, labels=None)
     figures = evaluate(bundle, bare, tiny.evaluation)

@@ -1,16 +1,20 @@
+import contextlib
 import importlib.metadata
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from mixnmatch.bundle import ModelBundle, load_bundle
 from mixnmatch.codes import Codes
 from mixnmatch.contact_sheet import contact_sheet
+from mixnmatch.data.pictures import decode_picture
 from mixnmatch.data.store import Dataset
 from mixnmatch.errors import DataError, InputError, ModelError
 from mixnmatch.mixer import Mixer, find_model
@@ -135,6 +139,70 @@ def test_files_are_mixed_as_tensors_are(mixer: Mixer, tmp_path: Path) -> None:
     feature = mixer.mix(**{**paths, "pose": None}, mode="feature")
     expected = mixer.mix_tensors(**tensors, mode="feature")
     assert feature.tobytes() == to_picture(expected[0]).tobytes()
+
+
+def test_photographs_are_read_upright(mixer: Mixer, tmp_path: Path) -> None:
+    upright = Image.new("RGB", (32, 32), "red")
+    upright.paste("blue", (0, 0, 32, 8))
+    upright.save(tmp_path / "upright.png")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned a quarter clockwise
+    stored = upright.transpose(Image.Transpose.ROTATE_90)
+    expected = mixer.read(tmp_path / "upright.png")
+    for form in ("png", "tiff", "jpg"):
+        path = tmp_path / f"stored.{form}"
+        stored.save(
+            path, exif=exif, **({"quality": 100, "subsampling": 0} if form == "jpg" else {})
+        )
+        assert (mixer.read(path) - expected).abs().max() < 0.1, form
+        # Boxes are in stored pixels, so that data sets must not be turned.
+        if form != "tiff":  # Pillow itself turns these
+            picture = decode_picture(path.read_bytes(), "x")
+            assert picture.getpixel((2, 16))[2] > 200
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("form", ["jpg", "png", "webp", "tiff"])
+def test_damaged_exif_blocks_do_no_harm(form: str, mixer: Mixer, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    exif[ExifTags.Base.Make] = "maker"
+    exif[ExifTags.Base.XResolution] = 72.0
+    block = exif.tobytes()
+    path = tmp_path / f"a.{form}"
+    picture = Image.linear_gradient("L").convert("RGB").resize((40, 40))
+    for i in range(40):
+        damaged = np.frombuffer(block, dtype=np.uint8).copy()
+        places = rng.integers(8, len(damaged), size=rng.integers(1, 12))
+        damaged[places] = rng.integers(256, size=len(places))
+        data = damaged.tobytes()[: None if i % 2 else rng.integers(8, len(block))]
+        if form == "tiff":
+            # Its EXIF is its own directory, so what is damaged is the picture.
+            picture.save(path, exif=exif)
+            whole = np.frombuffer(path.read_bytes(), dtype=np.uint8).copy()
+            whole[-places] = damaged[places]
+            path.write_bytes(whole.tobytes())
+            with contextlib.suppress(DataError):
+                mixer.read(path)
+        else:
+            picture.save(path, exif=data)
+            assert mixer.read(path).shape == (1, 3, 32, 32)
+
+
+def test_an_orientation_is_used_though_the_rest_is_damaged(mixer: Mixer, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    picture = Image.linear_gradient("L").convert("RGB").resize((32, 32))
+    picture.save(tmp_path / "plain.png")
+    # One entry more is promised than there is.
+    block = bytearray(exif.tobytes())
+    assert block[6:8] in (b"MM", b"II")
+    block[14 + (block[6:8] == b"MM")] = 2
+    picture.save(tmp_path / "turned.png", exif=bytes(block))
+    with warnings.catch_warnings(action="ignore"):
+        turned = mixer.read(tmp_path / "turned.png")
+    assert torch.equal(turned, mixer.read(tmp_path / "plain.png").flip(2, 3))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"hello", b"\x89PNG\r\n\x1a\n"])

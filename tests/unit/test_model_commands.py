@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ import torch
 from PIL import Image
 
 from mixnmatch import cli
-from mixnmatch.bundle import load_bundle
-from mixnmatch.config import RunConfig, flatten, to_dict
+from mixnmatch.bundle import load_bundle, save_bundle
+from mixnmatch.config import RunConfig, flatten, override, to_dict
 from mixnmatch.data.store import Dataset
 from mixnmatch.training.stage1 import CodeStage
 
@@ -216,6 +217,12 @@ def test_mix_in_both_modes(
     assert f"--pose {other} is not used" in capsys.readouterr().err
 
 
+def test_help_says_what_the_pictures_should_show(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        run("mix", "--help")
+    assert "object should fill the middle" in " ".join(capsys.readouterr().out.split())
+
+
 def broken_picture(photo: Path, kind: str) -> Path:
     path = photo.with_name("broken.jpg")
     data = photo.read_bytes()
@@ -286,6 +293,18 @@ def test_evaluate(tiny_bundle: Path, tiny_dataset: Dataset, capsys: Capture) -> 
     assert run("evaluate", tiny_bundle, data, "--samples", "9") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(figures)
+
+
+def test_evaluate_can_leave_out_the_inception_weights_of_a_model(
+    tiny_bundle: Path, tiny_dataset: Dataset, tmp_path: Path, capsys: Capture, refused: Refused
+) -> None:
+    bundle = load_bundle(tiny_bundle)
+    config = override(bundle.config, {"evaluation.inception_weights": "/elsewhere/fid.pth"})
+    save_bundle(replace(bundle, config=config), tmp_path / "bundle")
+    evaluate = ("evaluate", tmp_path / "bundle", tiny_dataset.path)
+    assert "/elsewhere/fid.pth: no such file" in refused(*evaluate)
+    assert run(*evaluate, "--inception-weights", "none", "--json") == 0
+    assert "fid" not in json.loads(capsys.readouterr().out)
 
 
 def test_what_evaluate_refuses(

@@ -74,7 +74,10 @@ def test_encoders_and_critics(side: int) -> None:
     assert encoded.z.abs().max() < 4
     for code in encoded[1:]:
         torch.testing.assert_close(code.sum(dim=1), torch.ones(2))
-    assert all(map(torch.equal, encoders.eval()(image), soften(encoders.logits(image))))
+    codes = encoders.eval()(image)
+    assert all(map(torch.equal, codes, soften(encoders.logits(image))))
+    for name, code in codes._asdict().items():
+        assert torch.equal(encoders.code(name, image), code), name
     assert PairDiscriminators(config)(image, encoded).shape == (2, 4)
     assert ParentClassifier(config)(image).shape == (2, 2)
     child = ChildDiscriminator(config)

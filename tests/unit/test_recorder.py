@@ -72,6 +72,31 @@ def test_artifacts_are_copied_like_cp_r(tmp_path: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["notes", "source"]
 
 
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_failed_copy_does_not_lose_the_last_one(
+    failures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    (source / "a.txt").write_text("old")
+    recorder = FolderRecorder(out)
+    recorder.artifact(source)
+    (source / "a.txt").write_text("new")
+    rename, left = Path.rename, failures
+
+    def failing(self: Path, target: Path) -> Path:
+        nonlocal left
+        if target == out / "source" and left:
+            left -= 1
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="Input/output"):
+        recorder.artifact(source)
+    assert [path.read_text() for path in out.rglob("a.txt")] == ["old"]
+
+
 def test_artifacts_already_in_the_run_folder_stay(tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "weights").write_text("w")

@@ -54,11 +54,12 @@ def run(args: argparse.Namespace) -> int:
     from mixnmatch.commands.train import summary
     from mixnmatch.data.store import open_dataset
     from mixnmatch.errors import InputError
+    from mixnmatch.training.checkpoints import check_same_run
     from mixnmatch.training.run import check
     from mixnmatch_platform import cluster
-    from mixnmatch_platform.job import finishing, start_job
+    from mixnmatch_platform.job import JobCheckpoints, finishing, start_job
     from mixnmatch_platform.tracking import Tracking
-    from mixnmatch_platform.trainers import check_placeable, run_job
+    from mixnmatch_platform.trainers import check_placeable, group_resources, run_job
 
     stages = STAGES[args.stage]
     default = 0 if stages == (1, 2) and not args.gpu else 1
@@ -73,7 +74,13 @@ def run(args: argparse.Namespace) -> int:
     home = args.home.absolute()
     out = home / args.experiment / args.name
     config = read_config(args, out / CONFIG_NAME)
-    check(config, open_dataset(args.data), stages, out)
+    dataset = open_dataset(args.data)
+    check(config, dataset, stages, out)
+    # Before anything is reopened or written, so that a refusal leaves the finished run as it was.
+    if (state := JobCheckpoints(out).load()) is not None:
+        check_same_run(state, config, fingerprint=dataset.info.fingerprint, stages=stages)
+        del state
+    needed = group_resources(workers, use_gpu=args.gpu, cpus_per_worker=args.cpus_per_worker)
     tracking = Tracking.at(home, args.experiment)
     tracking.check()
     where = f"{workers} worker(s) of {args.cpus_per_worker:g} CPU" if workers else "this process"
@@ -85,8 +92,7 @@ def run(args: argparse.Namespace) -> int:
         )
         return 0
     if workers:
-        cluster.connect()
-        check_placeable(workers, use_gpu=args.gpu, cpus_per_worker=args.cpus_per_worker)
+        check_placeable(needed, fixed=cluster.connect())
     job = start_job(
         tracking, name=args.name, config=config, data=args.data.absolute(), out=out, stages=stages
     )

@@ -1,14 +1,21 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from conftest import MakeCub
 from PIL import Image
 
 from mixnmatch import cli
+from mixnmatch.data.batches import evaluation_pictures
+from mixnmatch.data.export import file_name
+from mixnmatch.data.records import Box, Record
 from mixnmatch.data.store import Dataset, open_dataset
+from mixnmatch.sheets import to_tensor
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 2) -> str:
@@ -83,11 +90,89 @@ def test_view(drawn: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert cli.main([*arguments, "--image-size", "32"]) == 0
     assert "5 of 48 pictures" in capsys.readouterr().out
     assert Image.open(sheet).size[0] > 4 * 3 * 128
-    assert "must end in .png" in refused(
-        capsys, "data", "view", drawn.path, "--out", tmp_path / "sheet.jpg"
-    )
-    missing = tmp_path / "no" / "sheet.png"
-    assert str(missing) in refused(capsys, "data", "view", drawn.path, "--out", missing)
+    view = ("data", "view", drawn.path, "--count", "2", "--out")
+    assert "use .png" in refused(capsys, *view, tmp_path / "sheet.txt")
+    assert "cannot be written" in refused(capsys, *view, sheet / "under a file.png")
+    assert cli.main([str(part) for part in (*view, tmp_path / "new" / "sheet.jpg")]) == 0
+    assert left_in(tmp_path) == ["new", "sheet.png"]
+
+
+def test_export(drawn: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def export(name: str, *options: str) -> dict[str, Any]:
+        command = ["data", "export", str(drawn.path), str(tmp_path / name), "--json", *options]
+        assert cli.main(command) == 0
+        summary: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert left_in(tmp_path / name) == sorted(summary["files"])
+        return summary
+
+    (tmp_path / "a").mkdir()  # an empty folder is free
+    summary = export("a", "--count", "3", "--side", "32")
+    rows = drawn.indices("test")
+    assert (len(summary["files"]), summary["available"]) == (3, len(rows))
+    # They are what evaluation sees.
+    seen = {file_name(drawn[row]): row for row in rows.tolist()}
+    assert all(re.fullmatch(r"\d{4}-[a-z-]+\.png", name) for name in seen)
+    for name in summary["files"]:
+        picture = to_tensor(Image.open(tmp_path / "a" / name), 32)
+        expected = evaluation_pictures(drawn, [seen[name]], 32).images
+        assert torch.allclose(picture, expected, atol=1e-6)
+    assert export("b", "--count", "3", "--side", "32")["files"] == summary["files"]
+    assert export("c", "--count", "3", "--seed", "1")["files"] != summary["files"]
+    assert len(export("d", "--count", "99", "--split", "judge", "--side", "8")["files"]) == 8
+    assert Image.open(next((tmp_path / "c").iterdir())).size == (128, 128)
+    assert cli.main(["data", "export", str(drawn.path), str(tmp_path / "e"), "--count", "1"]) == 0
+    expected = f"{tmp_path / 'e'}: 1 of {len(rows)} pictures of split test, 128x128 px\n"
+    assert capsys.readouterr().out == expected
+    assert left_in(tmp_path) == ["a", "b", "c", "d", "e"]
+
+
+def test_what_export_refuses(
+    drawn: Dataset,
+    make_cub: MakeCub,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "out"
+    export = ("data", "export", drawn.path)
+    assert "no such data set" in refused(capsys, "data", "export", tmp_path / "nowhere", out)
+    for option, value in (("count", 0), ("side", 7), ("side", 10**6), ("seed", -1)):
+        message = refused(capsys, *export, out, f"--{option}", value)
+        assert f"{option} is {value}: it must be" in message
+    assert "not an empty folder" in refused(capsys, *export, drawn.path)
+    (tmp_path / "file").write_text("")
+    for taken in (tmp_path / "file", tmp_path / "file" / "under"):
+        assert str(taken.parent) in refused(capsys, *export, taken)
+    assert left_in(tmp_path) == ["file"]
+    without_splits = make_cub(train_test_split__txt="3 1\n7 1\n20 1\n")
+    assert cli.main(["data", "ingest", str(without_splits), str(tmp_path / "set")]) == 0
+    capsys.readouterr()
+    none = refused(capsys, "data", "export", tmp_path / "set", out)
+    assert "has no pictures of split 'test'" in none
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert "No space" in refused(capsys, *export, out, status=1)
+    assert left_in(tmp_path) == ["cub", "file", "set"]
+
+
+@pytest.mark.parametrize(
+    ("class_name", "name"),
+    [
+        ("fish/red stripes", "0007-fish-red-stripes.png"),
+        ("../../etc/pässwd\n", "0007-etc-p-sswd.png"),
+        ("001.Black_footed", "0007-001-Black_footed.png"),
+        ("x" * 500, f"0007-{'x' * 80}.png"),
+        ("/", "0007.png"),
+        (None, "0007.png"),
+    ],
+)
+def test_names_of_exported_pictures_are_safe(class_name: str | None, name: str) -> None:
+    box = Box(0, 0, 1, 1)
+    record = Record(id=7, source="x", image=b"", width=1, height=1, box=box, class_name=class_name)
+    assert file_name(record) == name
 
 
 @pytest.mark.parametrize(
@@ -120,7 +205,12 @@ def test_unexpected_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["data"], ["data", "ingest"], ["data", "synthesize"], ["data", "view"]]
+    "command",
+    [
+        [],
+        ["data"],
+        *(["data", name] for name in ("ingest", "synthesize", "view", "export")),
+    ],
 )
 def test_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

@@ -1,0 +1,46 @@
+"""Folders that appear whole or not at all, and the place of what can be made again."""
+
+import errno
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+__all__ = ["cache_folder", "replace_folder"]
+
+
+def replace_folder(new: Path, out: Path) -> None:
+    """Put a finished folder in its place; what stood there is deleted only once that is done.
+
+    Until then the old folder lies beside ``out`` under a hidden name. It comes back if the new one
+    cannot be renamed, and where even that fails it stays there.
+
+    Args:
+        new: The folder, on the same file system as ``out``.
+        out: Its place, with an older folder or nothing.
+
+    Raises:
+        OSError: If a folder cannot be renamed, or ``out`` is a file.
+    """
+    if not os.path.lexists(out):
+        new.rename(out)
+        return
+    if not out.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(out))
+    old = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.old")
+    out.rename(old)
+    try:
+        new.rename(out)
+    except BaseException:
+        old.rename(out)
+        raise
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def cache_folder() -> Path:
+    """Where judges and downloaded models are kept: ``MIXNMATCH_CACHE``, or ~/.cache/mixnmatch."""
+    root = os.environ.get("MIXNMATCH_CACHE")
+    return Path(root) if root else Path.home() / ".cache" / "mixnmatch"
