@@ -2,11 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import mixnmatch
 import mixnmatch_platform
 
 PACKAGES = [Path(module.__path__[0]) for module in (mixnmatch, mixnmatch_platform)]
+JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the driver of a submitted job."""
 FORWARDED = ("MLFLOW_", "MIXNMATCH_")
 """Variables of this process that workers get, by how they begin."""
 
@@ -31,7 +34,9 @@ def connect(num_cpus: int | None = None) -> bool:
     variables = {k: v for k, v in os.environ.items() if k.startswith(FORWARDED)}
     if address := os.environ.get("RAY_ADDRESS"):
         # Nodes may have only the dependencies: both packages travel with the job.
-        shipped = {"py_modules": [str(path) for path in PACKAGES], "env_vars": variables}
+        shipped: dict[str, Any] = {"py_modules": [str(path) for path in PACKAGES]}
+        if JOB_MARK not in os.environ:  # a job's own variables reach its workers anyway
+            shipped["env_vars"] = variables
         ray.init(address=address, runtime_env=shipped)
         return False
     roots = [str(path.parent) for path in PACKAGES]
