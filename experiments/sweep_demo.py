@@ -14,7 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
-from mixnmatch.config import RunConfig, override  # noqa: E402
+from mixnmatch.config import RunConfig  # noqa: E402
+from mixnmatch.settings import override  # noqa: E402
 from mixnmatch_platform.experiment import main  # noqa: E402
 from mixnmatch_platform.sweep import SearchSpace, Sweep  # noqa: E402
 

@@ -17,10 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mixnmatch.config import RunConfig, from_dict, to_dict
+from mixnmatch.config import RunConfig
 from mixnmatch.errors import ConfigError, ModelError
 from mixnmatch.files import replace_folder
 from mixnmatch.networks import Encoders, Generator, ShapeExtractor
+from mixnmatch.settings import from_dict, to_dict
 from mixnmatch.training.state import TrainingStage
 
 SCHEMA = 1

@@ -8,13 +8,7 @@ import torch
 
 from mixnmatch import cli
 from mixnmatch.bundle import bundle_of, save_bundle
-from mixnmatch.config import (
-    EvaluationConfig,
-    ModelConfig,
-    RunConfig,
-    Stage1Config,
-    Stage2Config,
-)
+from mixnmatch.config import EvaluationConfig, ModelConfig, RunConfig, Stage1Config, Stage2Config
 from mixnmatch.data.batches import Batch
 from mixnmatch.data.factors import FactorSpec, draw_factor_dataset
 from mixnmatch.data.store import Dataset, open_dataset, write_dataset

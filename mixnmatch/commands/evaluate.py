@@ -33,11 +33,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(args: argparse.Namespace) -> int:
     """Measure."""
-    from mixnmatch.config import override
     from mixnmatch.data.store import open_dataset
     from mixnmatch.device import choose_device
     from mixnmatch.metrics.evaluate import evaluate
     from mixnmatch.mixer import Mixer
+    from mixnmatch.settings import override
 
     bundle = Mixer.from_pretrained(args.model, choose_device(args.device)).bundle
     changes: dict[str, int | str | None] = {}

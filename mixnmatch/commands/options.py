@@ -6,8 +6,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from mixnmatch.config import RunConfig, from_dict, override, parse_assignment, to_dict
+from mixnmatch.config import RunConfig
 from mixnmatch.errors import ConfigError
+from mixnmatch.settings import from_dict, override, parse_assignment, to_dict
 
 STAGES = {"1": (1,), "2": (2,), "both": (1, 2)}
 CONFIG_NAME = "config.json"

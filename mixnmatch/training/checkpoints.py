@@ -8,8 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from mixnmatch.config import RunConfig, flatten, from_dict
+from mixnmatch.config import RunConfig
 from mixnmatch.errors import InputError, ModelError
+from mixnmatch.settings import flatten, from_dict
 
 State = dict[str, Any]
 FILE_NAME = "state.pt"

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mixnmatch.config import RunConfig, from_dict, to_dict
+from mixnmatch.config import RunConfig
 from mixnmatch.data.batches import Batch
 from mixnmatch.errors import ModelError
+from mixnmatch.settings import from_dict, to_dict
 
 
 class TrainingStage(ABC):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mixnmatch.cli import run_program
-from mixnmatch.config import override, parse_assignment
 from mixnmatch.errors import ConfigError
+from mixnmatch.settings import override, parse_assignment
 from mixnmatch_platform.sweep import Sweep, describe
 
 

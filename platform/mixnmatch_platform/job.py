@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mixnmatch.bundle import DESCRIPTION
-from mixnmatch.config import RunConfig, flatten
+from mixnmatch.config import RunConfig
 from mixnmatch.data.store import open_dataset
 from mixnmatch.errors import RunError
 from mixnmatch.recorder import FolderRecorder, Recorders
+from mixnmatch.settings import flatten
 from mixnmatch.training.checkpoints import (
     FILE_NAME,
     Checkpoints,

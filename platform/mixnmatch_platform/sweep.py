@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mixnmatch.config import LossWeights, RunConfig, override
+from mixnmatch.config import LossWeights, RunConfig
 from mixnmatch.errors import ConfigError
+from mixnmatch.settings import override
 from mixnmatch_platform.store import home_folder
 from mixnmatch_platform.tracking import Tracking
 

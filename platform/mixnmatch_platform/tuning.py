@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mixnmatch.config import override
 from mixnmatch.data.store import Dataset, open_dataset
 from mixnmatch.errors import InputError, RunError
 from mixnmatch.metrics.evaluate import metric_names
 from mixnmatch.metrics.judge import judge_kind, load_judge
+from mixnmatch.settings import override
 from mixnmatch.training.run import check
 from mixnmatch_platform import cluster
 from mixnmatch_platform.job import RUN_ID_FILE, Job, finishing, start_job

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mixnmatch.config import RunConfig, override
+from mixnmatch.config import RunConfig
 from mixnmatch.data.store import Dataset
+from mixnmatch.settings import override
 
 
 @pytest.fixture(scope="session")

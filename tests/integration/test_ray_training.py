@@ -14,8 +14,9 @@ import pytest
 from mlflow import MlflowClient
 
 from mixnmatch.bundle import load_bundle
-from mixnmatch.config import RunConfig, override
+from mixnmatch.config import RunConfig
 from mixnmatch.errors import InputError
+from mixnmatch.settings import override
 from mixnmatch_platform.job import Job, JobCheckpoints, finishing, start_job
 from mixnmatch_platform.tracking import Tracking
 from mixnmatch_platform.trainers import (

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from mixnmatch.config import RunConfig, override, to_dict
+from mixnmatch.config import RunConfig
 from mixnmatch.errors import InputError, ModelError
+from mixnmatch.settings import override, to_dict
 from mixnmatch.training.checkpoints import (
     FolderCheckpoints,
     check_same_run,

@@ -12,13 +12,9 @@ from mixnmatch.config import (
     RunConfig,
     Stage1Config,
     Stage2Config,
-    flatten,
-    from_dict,
-    override,
-    parse_assignment,
-    to_dict,
 )
 from mixnmatch.errors import ConfigError
+from mixnmatch.settings import flatten, from_dict, override, parse_assignment, to_dict
 
 models = st.builds(
     lambda power, supers, share, **sizes: ModelConfig(

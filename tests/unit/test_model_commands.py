@@ -10,8 +10,9 @@ from PIL import Image
 
 from mixnmatch import cli
 from mixnmatch.bundle import load_bundle, save_bundle
-from mixnmatch.config import RunConfig, flatten, override, to_dict
+from mixnmatch.config import RunConfig
 from mixnmatch.data.store import Dataset
+from mixnmatch.settings import flatten, override, to_dict
 from mixnmatch.training.stage1 import CodeStage
 
 Refused = Callable[..., str]

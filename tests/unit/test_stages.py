@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from mixnmatch.config import RunConfig, override
+from mixnmatch.config import RunConfig
 from mixnmatch.data.batches import Batch
 from mixnmatch.errors import ModelError
+from mixnmatch.settings import override
 from mixnmatch.training.checkpoints import load_state, save_state
 from mixnmatch.training.stage1 import CodeStage
 from mixnmatch.training.stage2 import ShapeStage

@@ -11,13 +11,14 @@ from torch import distributed as dist
 from torch import multiprocessing
 
 from mixnmatch.bundle import load_bundle
-from mixnmatch.config import RunConfig, override
+from mixnmatch.config import RunConfig
 from mixnmatch.data.batches import Batch
 from mixnmatch.data.factors import FactorSpec, draw_factor_dataset
 from mixnmatch.data.store import Dataset, open_dataset, write_dataset
 from mixnmatch.errors import DataError, InputError, ModelError, RunError
 from mixnmatch.metrics.evaluate import evaluate, metric_names
 from mixnmatch.recorder import FolderRecorder
+from mixnmatch.settings import override
 from mixnmatch.training.checkpoints import FolderCheckpoints, load_state
 from mixnmatch.training.optim import average_gradients
 from mixnmatch.training.run import Run, check, train
