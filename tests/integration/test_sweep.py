@@ -93,6 +93,13 @@ def test_sweep_records_promotes_and_mixes(
             assert mixed.size == (32, 32)
 
 
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_trial_may_train_on_workers_of_its_own(sweep: Sweep) -> None:
+    result = run_sweep(replace(sweep, trials=1, concurrent=1, workers=1, cpus_per_worker=0.9))
+    assert (result.finished, result.failed) == (1, 0)
+    assert (sweep.folder / result.best_name / "ray").is_dir()
+
+
 def test_dry_run_says_what_a_sweep_would_do(
     sweep: Sweep, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
