@@ -43,7 +43,8 @@ def _job(home: Path, data: Path, config: RunConfig, stages: tuple[int, ...]) -> 
 
 def _steps(out: Path, prefix: str = "stage1/") -> list[int]:
     """Steps of the training records, in the order in which they were written."""
-    lines = (out / "metrics.jsonl").read_text().splitlines()
+    whole, _, _ = (out / "metrics.jsonl").read_text().rpartition("\n")  # the last may be half
+    lines = whole.splitlines()
     records = [json.loads(line) for line in lines]
     return [r["step"] for r in records if any(name.startswith(prefix) for name in r["values"])]
 
