@@ -119,6 +119,12 @@ def save_bundle(bundle: ModelBundle, out: Path) -> Path:
     return out
 
 
+def bundle_metrics(path: Path) -> dict[str, float]:
+    """The figures of a bundle, without reading its weights."""
+    description = json.loads((path / DESCRIPTION).read_text())
+    return {name: float(value) for name, value in description["metrics"].items()}
+
+
 def load_bundle(path: Path) -> ModelBundle:
     """Read and check a bundle; its networks are on the CPU, in eval mode.
 

@@ -5,7 +5,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mixnmatch.data.batches import EvaluationSet
-from mixnmatch.metrics.judge import Judge, targets_of
+from mixnmatch.metrics.judge import Judge, chance_level, targets_of
 from mixnmatch.mixer import Mixer, Mode
 
 FACTORS = ("background", "pose", "shape", "texture")
@@ -67,7 +67,7 @@ def disentanglement(
         metrics |= _named("feature_accuracy", feature, mean="feature_disentanglement_accuracy")
     again = accuracy(same, "code")
     metrics |= _named("reconstruction_accuracy", again, mean="reconstruction_accuracy")
-    chance = {name: _chance(truth[name]) for name in FACTORS}
+    chance = {name: chance_level(truth[name]) for name in FACTORS}
     metrics |= _named("chance", chance, mean="chance/disentanglement_accuracy")
     metrics |= {f"judge/{name}": judge.accuracy[name] for name in FACTORS}
     return metrics | {"judge/held_out": float(judge.held_out)}
@@ -76,9 +76,3 @@ def disentanglement(
 def _named(prefix: str, values: dict[str, float], *, mean: str) -> dict[str, float]:
     named = {f"{prefix}/{name}": value for name, value in values.items()}
     return named | {mean: sum(values.values()) / len(values)}
-
-
-def _chance(values: Int[Tensor, "N"]) -> float:
-    """Probability that two pictures drawn at random agree."""
-    share = torch.bincount(values).double() / len(values)
-    return float((share**2).sum())

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,7 +16,7 @@ from mixnmatch.errors import DataError
 from mixnmatch.metrics.disentanglement import FACTORS, disentanglement
 from mixnmatch.metrics.frechet import Gaussian, fit_gaussian, frechet_distance
 from mixnmatch.metrics.inception import inception_features, load_inception
-from mixnmatch.metrics.judge import Judge, judge_kind, judge_rows, load_judge
+from mixnmatch.metrics.judge import Judge, chance_level, judge_kind, judge_rows, load_judge
 from mixnmatch.metrics.masks import mask_contrast
 from mixnmatch.mixer import Mixer
 
@@ -108,12 +107,11 @@ def metric_names(dataset: Dataset, config: EvaluationConfig) -> set[str]:
 
 
 def _label_judge(judge: Judge, dataset: Dataset) -> dict[str, float]:
-    labels = np.array(dataset.column("label"))[judge_rows(dataset)]
-    share = np.unique(labels, return_counts=True)[1] / len(labels)
+    labels = torch.tensor(dataset.column("label"))[judge_rows(dataset)]
     return {
         "judge/label": judge.accuracy["label"],
         "judge/held_out": float(judge.held_out),
-        "chance/label": float((share**2).sum()),
+        "chance/label": chance_level(labels),
     }
 
 

@@ -102,6 +102,12 @@ def judge_rows(dataset: Dataset) -> Int64[np.ndarray, "N"]:
     return free if len(free) else dataset.indices()
 
 
+def chance_level(values: Int[Tensor, "N"]) -> float:
+    """Probability that two pictures drawn at random agree."""
+    share = torch.bincount(values).double() / len(values)
+    return float((share**2).sum())
+
+
 def load_judge(dataset: Dataset, image_size: int, *, steps: int, seed: int = 0) -> Judge:
     """The judge of a data set: from the cache, or trained now (once a data set and size).
 

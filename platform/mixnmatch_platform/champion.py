@@ -1,11 +1,10 @@
 """The champion of a registered model, with its figures in words."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixnmatch.bundle import DESCRIPTION
+from mixnmatch.bundle import bundle_metrics
 from mixnmatch.metrics.disentanglement import FACTORS
 from mixnmatch_platform.promote import CHAMPION
 from mixnmatch_platform.registry import fetch_model
@@ -64,7 +63,7 @@ def find_champion(store: str, name: str) -> ChampionCard:
         run_name=run.info.run_name,
         folder=folder,
         store=store,
-        metrics=json.loads((folder / DESCRIPTION).read_text())["metrics"],
+        metrics=bundle_metrics(folder),
         untrained=first,
     )
 

@@ -1,17 +1,23 @@
-"""Connecting to Ray: a cluster that is there, or one of this machine's own."""
+"""Connecting to Ray, a cluster that is there or one of this machine's own, and what fits on it."""
 
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import mixnmatch
 import mixnmatch_platform
+from mixnmatch.errors import InputError
 
 PACKAGES = [Path(module.__path__[0]) for module in (mixnmatch, mixnmatch_platform)]
 JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the driver of a submitted job."""
 FORWARDED = ("MLFLOW_", "MIXNMATCH_")
 """Variables of this process that workers get, by how they begin."""
+
+SPARED_CPUS = 0.1
+"""Left of each worker's CPUs: a driver's share must not keep the last worker from starting."""
 
 
 def connect(num_cpus: int | None = None) -> bool:
@@ -49,3 +55,41 @@ def connect(num_cpus: int | None = None) -> bool:
         runtime_env={"env_vars": {**variables, "PYTHONPATH": os.pathsep.join(roots)}},
     )
     return True
+
+
+def check_placeable(needed: Mapping[str, float], *, fixed: bool) -> None:
+    """Refuse what the connected cluster can never place.
+
+    Args:
+        needed: Amounts by resource.
+        fixed: Whether the cluster is of this size for good; one that may grow is only warned of.
+
+    Raises:
+        InputError: Naming what is asked for and what is there.
+    """
+    import ray
+
+    there = ray.cluster_resources()
+    for resource, amount in needed.items():
+        if amount > there.get(resource, 0):
+            text = (
+                f"{amount:g} {resource} needed at once, the cluster has "
+                f"{there.get(resource, 0):g}: ask for fewer or smaller workers, or add nodes"
+            )
+            if fixed:
+                raise InputError(text)
+            print(f"{text}; waiting for them", file=sys.stderr, flush=True)
+
+
+def group_resources(workers: int, *, use_gpu: bool, cpus_per_worker: float) -> dict[str, float]:
+    """What a worker group takes.
+
+    Raises:
+        InputError: If a worker's share is too small.
+    """
+    if cpus_per_worker <= SPARED_CPUS:
+        raise InputError(
+            f"CPUs per worker are {cpus_per_worker:g}: must be more than {SPARED_CPUS}"
+        )
+    cpus = {"CPU": workers * cpus_per_worker}
+    return cpus | ({"GPU": float(workers)} if use_gpu else {})

@@ -1,12 +1,11 @@
 """One training run with its record in MLflow: what a process, a Ray worker or a trial executes."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mixnmatch.bundle import DESCRIPTION
+from mixnmatch.bundle import bundle_metrics
 from mixnmatch.config import RunConfig
 from mixnmatch.data.store import open_dataset
 from mixnmatch.errors import RunError
@@ -175,8 +174,7 @@ def execute(
 
 def figures(out: Path) -> dict[str, float]:
     """The figures that the finished run in a folder ended with."""
-    description = json.loads((out / BUNDLE / DESCRIPTION).read_text())
-    return {name: float(value) for name, value in description["metrics"].items()}
+    return bundle_metrics(out / BUNDLE)
 
 
 @contextmanager

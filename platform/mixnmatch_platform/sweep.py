@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mixnmatch.config import LossWeights, RunConfig
 from mixnmatch.errors import ConfigError
 from mixnmatch.settings import override
+from mixnmatch_platform.cluster import group_resources
 from mixnmatch_platform.store import home_folder
 from mixnmatch_platform.tracking import Tracking
 
@@ -125,9 +126,11 @@ class Sweep:
     @property
     def trial_resources(self) -> dict[str, float]:
         """What one trial takes of the cluster, its driver included."""
-        workers = max(1, self.workers)
-        resources = {"CPU": workers * self.cpus_per_worker + (DRIVER_CPUS if self.workers else 0)}
-        return resources | ({"GPU": float(workers)} if self.use_gpu else {})
+        resources = group_resources(
+            max(1, self.workers), use_gpu=self.use_gpu, cpus_per_worker=self.cpus_per_worker
+        )
+        driver = DRIVER_CPUS if self.workers else 0
+        return resources | {"CPU": resources["CPU"] + driver}
 
 
 def describe(sweep: Sweep) -> str:

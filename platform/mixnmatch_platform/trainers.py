@@ -1,16 +1,15 @@
 """Training on Ray Train: the same run as everywhere, on one or several workers."""
 
 import os
-import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixnmatch.device import choose_device
-from mixnmatch.errors import InputError, MixNMatchError, RunError
+from mixnmatch.errors import MixNMatchError, RunError
 from mixnmatch.training.checkpoints import FILE_NAME, State, load_state, save_state, state_name
 from mixnmatch.training.run import Worker
+from mixnmatch_platform.cluster import SPARED_CPUS
 from mixnmatch_platform.job import Job, JobCheckpoints, execute, figures
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
 MAX_FAILURES = 3
 """Times that a worker group may die before the run fails."""
-SPARED_CPUS = 0.1
-"""Left of each worker's CPUs: a driver's share must not keep the last worker from starting."""
 
 
 class RayCheckpoints:
@@ -175,41 +172,3 @@ def _cause(error: BaseException) -> MixNMatchError:
     first = next(iter(failures.values()), error)
     lines = [line for line in str(first).splitlines() if line.strip()]
     return RunError(f"training failed on its workers: {lines[-1] if lines else repr(first)}")
-
-
-def check_placeable(needed: Mapping[str, float], *, fixed: bool) -> None:
-    """Refuse what the connected cluster can never place.
-
-    Args:
-        needed: Amounts by resource.
-        fixed: Whether the cluster is of this size for good; one that may grow is only warned of.
-
-    Raises:
-        InputError: Naming what is asked for and what is there.
-    """
-    import ray
-
-    there = ray.cluster_resources()
-    for resource, amount in needed.items():
-        if amount > there.get(resource, 0):
-            text = (
-                f"{amount:g} {resource} needed at once, the cluster has "
-                f"{there.get(resource, 0):g}: ask for fewer or smaller workers, or add nodes"
-            )
-            if fixed:
-                raise InputError(text)
-            print(f"{text}; waiting for them", file=sys.stderr, flush=True)
-
-
-def group_resources(workers: int, *, use_gpu: bool, cpus_per_worker: float) -> dict[str, float]:
-    """What a worker group takes.
-
-    Raises:
-        InputError: If a worker's share is too small.
-    """
-    if cpus_per_worker <= SPARED_CPUS:
-        raise InputError(
-            f"CPUs per worker are {cpus_per_worker:g}: must be more than {SPARED_CPUS}"
-        )
-    cpus = {"CPU": workers * cpus_per_worker}
-    return cpus | ({"GPU": float(workers)} if use_gpu else {})

@@ -21,7 +21,7 @@ from mixnmatch_platform import cluster
 from mixnmatch_platform.job import RUN_ID_FILE, Job, finishing, start_job
 from mixnmatch_platform.sweep import DRIVER_CPUS, Sweep, describe
 from mixnmatch_platform.tracking import DATA_TAG, Tracking, environment_tags
-from mixnmatch_platform.trainers import check_placeable, run_job
+from mixnmatch_platform.trainers import run_job
 
 if TYPE_CHECKING:
     from ray.tune import ResultGrid
@@ -73,7 +73,7 @@ def run_sweep(sweep: Sweep) -> SweepResult:
         steps = sweep.config.evaluation.classifier_steps
         load_judge(dataset, sweep.config.model.image_size, steps=steps)
     started = cluster.connect()
-    check_placeable(sweep.trial_resources, fixed=started)
+    cluster.check_placeable(sweep.trial_resources, fixed=started)
     parent = tracking.start_run(
         sweep.name,
         params={"trials": sweep.trials, "metric": sweep.metric, "mode": sweep.mode},

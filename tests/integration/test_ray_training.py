@@ -17,12 +17,11 @@ from mixnmatch.bundle import load_bundle
 from mixnmatch.config import RunConfig
 from mixnmatch.errors import InputError
 from mixnmatch.settings import override
+from mixnmatch_platform.cluster import check_placeable, group_resources
 from mixnmatch_platform.job import Job, JobCheckpoints, finishing, start_job
 from mixnmatch_platform.tracking import Tracking
 from mixnmatch_platform.trainers import (
-    check_placeable,
     fit,
-    group_resources,
     run_job,
     stage_trainer,
 )

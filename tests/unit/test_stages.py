@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from equality import same
 
 from mixnmatch.config import RunConfig
 from mixnmatch.data.batches import Batch
@@ -18,17 +19,6 @@ from mixnmatch.training.state import TrainingStage
 MakeBatch = Callable[..., Batch]
 STAGES: list[type[Any]] = [CodeStage, ShapeStage]
 both = pytest.mark.parametrize("kind", STAGES)
-
-
-def same(left: Any, right: Any) -> bool:
-    """Whether two nested states are equal, bit for bit."""
-    if isinstance(left, torch.Tensor):
-        return torch.equal(left, right)
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[k], right[k]) for k in left)
-    if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))
-    return bool(left == right)
 
 
 def weights(stage: TrainingStage) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from equality import same
 from PIL import Image
 from torch import distributed as dist
 from torch import multiprocessing
@@ -93,16 +94,6 @@ def undisturbed(
     )
     train(run)
     return run
-
-
-def same(left: Any, right: Any) -> bool:
-    if isinstance(left, torch.Tensor):
-        return torch.equal(left, right)
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[k], right[k]) for k in left)
-    if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))
-    return bool(left == right)
 
 
 def final(run: Run, stage: int) -> dict[str, Any]:

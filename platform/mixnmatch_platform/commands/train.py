@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from mixnmatch_platform import cluster
     from mixnmatch_platform.job import JobCheckpoints, finishing, start_job
     from mixnmatch_platform.tracking import Tracking
-    from mixnmatch_platform.trainers import check_placeable, group_resources, run_job
+    from mixnmatch_platform.trainers import run_job
 
     stages = STAGES[args.stage]
     default = 0 if stages == (1, 2) and not args.gpu else 1
@@ -80,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
     if (state := JobCheckpoints(out).load()) is not None:
         check_same_run(state, config, fingerprint=dataset.info.fingerprint, stages=stages)
         del state
-    needed = group_resources(workers, use_gpu=args.gpu, cpus_per_worker=args.cpus_per_worker)
+    needed = cluster.group_resources(
+        workers, use_gpu=args.gpu, cpus_per_worker=args.cpus_per_worker
+    )
     tracking = Tracking.at(home, args.experiment)
     tracking.check()
     where = f"{workers} worker(s) of {args.cpus_per_worker:g} CPU" if workers else "this process"
@@ -92,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         )
         return 0
     if workers:
-        check_placeable(needed, fixed=cluster.connect())
+        cluster.check_placeable(needed, fixed=cluster.connect())
     job = start_job(
         tracking, name=args.name, config=config, data=args.data.absolute(), out=out, stages=stages
     )
