@@ -9,7 +9,18 @@ from collections.abc import Sequence
 from mixnmatch import __version__
 from mixnmatch.errors import MixNMatchError
 
-COMMANDS = ("data", "train", "evaluate", "mix", "sheet")
+COMMANDS = (
+    "data",
+    "train",
+    "evaluate",
+    "mix",
+    "vary",
+    "walk",
+    "animate",
+    "sketch",
+    "sheet",
+    "convert",
+)
 """Modules of ``mixnmatch.commands``, in the order of the help."""
 
 INTERRUPTED = 130

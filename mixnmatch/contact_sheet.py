@@ -5,16 +5,12 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from mixnmatch.codes import Codes
 from mixnmatch.data.batches import evaluation_pictures
 from mixnmatch.data.store import Dataset
 from mixnmatch.errors import DataError
-from mixnmatch.metrics.disentanglement import FACTORS
 from mixnmatch.mixer import Mixer
-from mixnmatch.sheets import grid, labelled, stack
-
-CELL = 64
-"""Smallest side of a picture on the sheet, in pixels."""
+from mixnmatch.recipes import CODE_OF
+from mixnmatch.sheets import grid, labelled, stack, zoom_of
 
 
 def contact_sheet(mixer: Mixer, dataset: Dataset, *, columns: int, seed: int = 0) -> Image.Image:
@@ -37,12 +33,12 @@ def contact_sheet(mixer: Mixer, dataset: Dataset, *, columns: int, seed: int = 0
     picks = torch.randint(len(rows), (5, columns), generator=random)
     pictures = evaluation_pictures(dataset, rows[picks.flatten().numpy()], mixer.image_size).images
     *four, others = pictures.split(columns)
-    sources = dict(zip(FACTORS, four, strict=True))
+    sources = dict(zip(CODE_OF, four, strict=True))
     mixes = {f"{name} of": images for name, images in sources.items()}
     mixes["code mix"] = mixer.mix_tensors(**sources, mode="code")
     if mixer.bundle.extractor is not None:
         mixes["feature mix\n(pose of shape)"] = mixer.mix_tensors(**sources, mode="feature")
-    zoom = max(1, CELL // mixer.image_size)
+    zoom = zoom_of(mixer.image_size)
     return stack(
         labelled(
             grid(list(mixes.values()), zoom=zoom),
@@ -60,32 +56,18 @@ def _variation(
     zoom: int,
 ) -> Image.Image:
     """Rows that hold one picture's factors and take a single one from other pictures."""
+    config = mixer.bundle.config.model
+    fine, supers = config.fine_categories, config.super_categories
     table = {"taken from": others}
-    same = held.expand_as(others)
-    for name in FACTORS:
-        sources = {**dict.fromkeys(FACTORS, same), name: others}
-        table[f"{name} varies"] = mixer.mix_tensors(**sources, mode="code")
-    table |= {
-        f"every {name} code": row for name, row in _all_codes(mixer, held, len(others)).items()
-    }
+    recipe = mixer.recipe(background=held, pose=held, shape=held, texture=held)
+    for name in CODE_OF:
+        table[f"{name} varies"] = mixer.vary(recipe, name, images=others)
+    for name, categories in (("background", fine), ("shape", supers), ("texture", fine)):
+        count = min(len(others), categories)
+        table[f"every {name} code"] = mixer.vary(recipe, name, count=count)
     images = [torch.cat([held, row]) for row in table.values()]
     return labelled(
         grid(images, zoom=zoom),
         list(table),
         title="One factor at a time: the first column is held",
     )
-
-
-@torch.no_grad()
-def _all_codes(
-    mixer: Mixer, held: Float[Tensor, "1 3 S S"], most: int
-) -> dict[str, Float[Tensor, "N 3 S S"]]:
-    """The held picture painted with one-hot codes, up to ``most`` of each kind."""
-    codes = mixer.encode(held)
-    painted = {}
-    for factor, field in (("background", "b"), ("shape", "p"), ("texture", "c")):
-        one_hot = torch.eye(getattr(codes, field).shape[1], device=mixer.device)[:most]
-        repeated = Codes(*(code.expand(len(one_hot), -1) for code in codes))
-        layers = mixer.bundle.generator(repeated._replace(**{field: one_hot}))
-        painted[factor] = layers.child_image.cpu()
-    return painted

@@ -1,7 +1,8 @@
 """Tensors to pictures, and grids of them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from mixnmatch.codes import Codes
 from mixnmatch.errors import InputError
 
 GAP = 2
+CELL = 64
+"""Smallest side of a picture on a sheet, in pixels."""
 
 
 def to_picture(image: Float[Tensor, "C H W"]) -> Image.Image:
@@ -42,16 +45,30 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     Raises:
         InputError: If its folder cannot be written to.
     """
+    with written_whole(path) as partial:
+        try:
+            picture.save(partial)
+        except ValueError as error:  # as some of Pillow's formats raise
+            raise InputError(f"{path}: cannot be written ({error})") from error
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary name to write a file under, in a folder made for it; renamed at the end.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
     partial = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            picture.save(partial)
+            yield partial
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:  # some of Pillow's formats raise the latter
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        reason = error.strerror or error
         raise InputError(f"{path}: cannot be written ({reason})") from error
 
 
@@ -82,15 +99,49 @@ def grid(rows: Sequence[Float[Tensor, "_ _ H W"]], *, zoom: int = 1) -> Image.Im
     return sheet
 
 
+def zoom_of(side: int) -> int:
+    """How much to enlarge pictures of a side, in pixels, so that they can be seen on a sheet."""
+    return max(1, CELL // side)
+
+
+def wrapped(
+    images: Float[Tensor, "N _ H W"],
+    *,
+    columns: int,
+    name: str,
+    title: str,
+    above: tuple[str, Float[Tensor, "N _ H W"]] | None = None,
+) -> Image.Image:
+    """A long row of pictures as a labelled sheet, broken into lines.
+
+    Args:
+        images: Pixels in [-1, 1].
+        columns: Pictures a line.
+        name: Of one of them; lines are labelled with it and their numbers from 0.
+        title: Of the sheet.
+        above: Another row to show line by line above the first, with the label of its lines.
+    """
+    rows, labels = [], []
+    for start in range(0, len(images), columns):
+        end = min(start + columns, len(images))
+        if above is not None:
+            labels.append(above[0])
+            rows.append(above[1][start:end])
+        labels.append(f"{name} {start}" + (f" to {end - 1}" if end - start > 1 else ""))
+        rows.append(images[start:end])
+    return labelled(grid(rows, zoom=zoom_of(images.shape[-1])), labels, title=title)
+
+
 def labelled(
     sheet: Image.Image, labels: Sequence[str], *, title: str = "", margin: int = 175
 ) -> Image.Image:
     """A grid with a label beside each row, and a title above."""
     top = 34 if title else 0
-    framed = Image.new("RGB", (sheet.width + margin, sheet.height + top), "white")
+    font = ImageFont.load_default(15)
+    width = max(sheet.width + margin, round(font.getlength(title)) + 16)
+    framed = Image.new("RGB", (width, sheet.height + top), "white")
     framed.paste(sheet, (margin, top))
     draw = ImageDraw.Draw(framed)
-    font = ImageFont.load_default(15)
     if title:
         draw.text((8, 8), title, "black", font=font)
     step = (sheet.height + GAP) / len(labels)
@@ -128,8 +179,7 @@ def training_sheet(
         names.append("feature mode")
     rows += [drawn.child_image, drawn.background, 2 * drawn.child_mask - 1]
     names += ["sampled codes", "background", "mask"]
-    zoom = max(1, 64 // images.shape[-1])
-    return labelled(grid([row.cpu() for row in rows], zoom=zoom), names)
+    return labelled(grid([row.cpu() for row in rows], zoom=zoom_of(images.shape[-1])), names)
 
 
 def stack(*sheets: Image.Image) -> Image.Image:

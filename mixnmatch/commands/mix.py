@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mixnmatch.commands.mixing import FACTORS, add_model_options, add_picture_options, open_mixer
+
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
@@ -15,26 +17,15 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="example: mixnmatch mix --pose a.jpg --background b.jpg --shape c.jpg "
         "--texture d.jpg --model models:/mixnmatch-demo@champion --out mix.png",
     )
-    for name in ("background", "pose", "shape", "texture"):
-        needed = name != "pose"
-        parser.add_argument(f"--{name}", type=Path, required=needed, metavar="FILE")
-    parser.add_argument("--mode", choices=("code", "feature"), default="code")
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="MODEL",
-        help="a bundle's folder, or models:/NAME@champion",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_picture_options(parser, FACTORS, required=("background", "shape", "texture"))
+    add_model_options(parser, batches=False)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="picture to write")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Mix."""
-    from mixnmatch.device import choose_device
     from mixnmatch.errors import InputError
-    from mixnmatch.mixer import Mixer
     from mixnmatch.sheets import check_picture_name, save_picture
 
     check_picture_name(args.out)
@@ -46,8 +37,7 @@ def run(args: argparse.Namespace) -> int:
             f"--pose {args.pose} is not used",
             file=sys.stderr,
         )
-    mixer = Mixer.from_pretrained(args.model, choose_device(args.device))
-    picture = mixer.mix(
+    picture = open_mixer(args).mix(
         background=args.background,
         pose=args.pose,
         shape=args.shape,

@@ -3,12 +3,21 @@
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from mixnmatch.data.records import Box
 from mixnmatch.errors import DataError
+
+REDUCED_JPEG_PIXELS = 400_000_000
+"""Most pixels of a JPEG that is decoded at a part of its size; others end at Pillow's limit."""
+_SPARE = 8
+"""Pixels that a reduced side keeps for each one asked for, so that resizing it loses nothing."""
 
 # What Pillow's decoders raise for malformed bytes.
 _DECODE_ERRORS = (
@@ -22,14 +31,23 @@ _DECODE_ERRORS = (
     struct.error,
     zlib.error,
 )
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode_picture(data: bytes, source: str) -> Image.Image:
     """Decode a picture to RGB.
 
-    Greyscale, palette, 16-bit and CMYK pictures are converted; transparent parts become white; of
-    an animation the first frame is taken. EXIF orientation is not applied, because boxes are in
-    stored pixels.
+    Pictures of other modes are converted as ``to_rgb`` says; of an animation the first frame is
+    taken. EXIF orientation is not applied, because boxes are in stored pixels.
 
     Args:
         data: An encoded picture of any format that Pillow reads.
@@ -38,40 +56,119 @@ def decode_picture(data: bytes, source: str) -> Image.Image:
     Raises:
         DataError: If it is corrupt, truncated, no picture, or larger than Pillow's limit.
     """
-    return _decode(data, source, upright=False)
+    with picture_errors(source, len(data)), Image.open(io.BytesIO(data)) as image:
+        check_pixels(image.size, source)
+        image.load()
+        return to_rgb(image)
 
 
-def decode_upright(data: bytes, source: str) -> Image.Image:
-    """Decode a picture to RGB and turn it as its EXIF orientation says; for pictures without boxes.
+def read_upright(path: Path, side: int) -> Image.Image:
+    """Read a picture file to RGB, as its EXIF orientation says, for a caller that makes it small.
 
-    A damaged EXIF block turns nothing. The rest is as in ``decode_picture``.
+    Where the short side is much longer than ``side``, pixels are averaged on the way, so that a
+    large picture needs little memory; a JPEG is not even decoded whole. A damaged EXIF block
+    turns nothing. The rest is as in ``decode_picture``.
 
     Args:
-        data: An encoded picture of any format that Pillow reads.
-        source: Its name, for messages.
+        path: A picture of any format that Pillow reads.
+        side: Pixels that the short side must keep, if the picture has them.
 
     Raises:
-        DataError: If it is corrupt, truncated, no picture, or larger than Pillow's limit.
+        DataError: If it is missing, corrupt, truncated, no picture, or too large: above Pillow's
+            limit, or for a JPEG that can be reduced above ``REDUCED_JPEG_PIXELS``.
     """
-    return _decode(data, source, upright=True)
-
-
-def _decode(data: bytes, source: str, *, upright: bool) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and image.width * image.height > limit:
-                raise DataError(
-                    f"{source}: {image.width}x{image.height} pixels: at most {limit} are accepted"
-                )
+        file = path.open("rb")
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    with file, picture_errors(str(path), size):
+        # ``Image.open`` would refuse by its whole size a JPEG that is decoded at a part of it.
+        jpeg = file.seekable() and file.peek(3).startswith(b"\xff\xd8\xff")
+        with JpegImagePlugin.JpegImageFile(file) if jpeg else Image.open(file) as image:
+            whole = image.size
+            image.draft(None, (_SPARE * side, _SPARE * side))
+            # The decoder holds all of a progressive JPEG, whatever size it gives.
+            if image.size != whole and "progressive" not in image.info:
+                check_pixels(whole, str(path), REDUCED_JPEG_PIXELS)
+            else:
+                check_pixels(whole, str(path))
             image.load()
-            return _to_rgb(_turned(image) if upright else image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            turn = _turn(image)  # only now does Pillow know that of a TIFF
+            # Before, for memory; after, for the modes that cannot be averaged before.
+            picture = _reduced(to_rgb(_reduced(image, side)), side)
+            return picture if turn is None else picture.transpose(turn)
+
+
+def check_pixels(size: tuple[int, int], source: str, most: int | None = None) -> None:
+    """Refuse a picture by its size, before its pixels are decoded.
+
+    Args:
+        size: Width and height, in pixels.
+        source: Its name, for messages.
+        most: Pixels accepted; Pillow's limit by default.
+
+    Raises:
+        DataError: If there are more.
+    """
+    most = Image.MAX_IMAGE_PIXELS if most is None else most
+    width, height = size
+    if most is not None and width * height > most:
+        raise DataError(
+            f"{source}: {width}x{height} pixels: at most {most} are accepted, make it smaller"
+        )
+
+
+@contextmanager
+def picture_errors(source: str, size: int) -> Iterator[None]:
+    """Turn what Pillow raises for a picture that cannot be used into a ``DataError``.
+
+    Args:
+        source: Name of the picture, for messages.
+        size: Of its file, in bytes.
+    """
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        limit = Image.MAX_IMAGE_PIXELS or 0
+        raise DataError(
+            f"{source}: more than {2 * limit} pixels: at most {limit} are accepted, make it smaller"
+        ) from error
+    except Image.DecompressionBombWarning as error:
         raise DataError(f"{source}: too large a picture ({error})") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{source}: not a picture that can be read ({len(data)} bytes)") from error
+        raise DataError(f"{source}: not a picture that can be read ({size} bytes)") from error
     except _DECODE_ERRORS as error:
         raise DataError(f"{source}: corrupt or truncated picture ({error})") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode as RGB.
+
+    Transparent parts become white. Of 16-bit greys the upper eight bits are kept. Floating-point
+    greys are taken as 0 to 1 where none is above 1, and as 0 to 255 otherwise.
+
+    Raises:
+        ValueError: If Pillow cannot convert the mode.
+    """
+    if image.mode.startswith("I"):  # Pillow would cut 16-bit greys off at 255
+        greys = np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8
+        return Image.fromarray(greys.astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        values = np.nan_to_num(np.asarray(image))
+        scale = 255 if values.max() <= 1 else 1
+        return Image.fromarray((scale * values).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
+        converted = ImageCms.applyTransform(image, transform)
+        assert converted is not None  # as it is not done in place
+        return converted
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
 
 
 def check_box(box: Box, width: int, height: int, source: str) -> Box:
@@ -102,24 +199,17 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _turned(image: Image.Image) -> Image.Image:
-    try:
-        image.getexif()  # from here on the image knows it
-        # Else Pillow would write the block again, which damage anywhere in it stops.
-        for key in ("exif", "Raw profile type exif"):
-            image.info.pop(key, None)
-        return ImageOps.exif_transpose(image)
-    except _DECODE_ERRORS:
+def _reduced(image: Image.Image, side: int) -> Image.Image:
+    factor = min(image.size) // (_SPARE * side)
+    # Indices of a palette and a transparent colour must not be averaged.
+    plain = image.mode in ("L", "LA", "RGB", "RGBA", "CMYK", "I", "F")
+    if factor < 2 or not plain or "transparency" in image.info:
         return image
+    return image.reduce(factor)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # Pillow would cut 16-bit greys off at 255
-        return Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).astype(np.uint8)).convert(
-            "RGB"
-        )
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+def _turn(image: ImageFile) -> Image.Transpose | None:
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except _DECODE_ERRORS:
+        return None

@@ -1,6 +1,7 @@
 import contextlib
 import importlib.metadata
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageDraw
 from torch import Tensor
 
+from mixnmatch.animation import Frame
 from mixnmatch.bundle import ModelBundle, load_bundle
 from mixnmatch.codes import Codes
 from mixnmatch.contact_sheet import contact_sheet
@@ -27,6 +29,7 @@ from mixnmatch.sheets import (
     to_picture,
     to_tensor,
     training_sheet,
+    wrapped,
 )
 
 FACTORS = ("background", "pose", "shape", "texture")
@@ -245,6 +248,151 @@ def test_models_by_path_and_by_scheme(
     assert find_model(colon) == colon
 
 
+# Varied, walked and animated
+
+
+def test_a_batch_of_one_goes_with_all_others(mixer: Mixer) -> None:
+    one = {**SOURCES, "texture": SOURCES["texture"][:1], "pose": SOURCES["pose"][:1]}
+    expanded = {name: images.expand(2, -1, -1, -1) for name, images in one.items()}
+    for mode in ("code", "feature"):
+        mixed = mixer.mix_tensors(**one, mode=mode)
+        expected = mixer.mix_tensors(**expanded, mode=mode)
+        torch.testing.assert_close(mixed, expected, rtol=0, atol=1e-5)
+
+
+def test_results_do_not_depend_on_the_batch_size(tiny_bundle: Path) -> None:
+    made = []
+    many = {name: pictures(i, count=5) for i, name in enumerate(FACTORS)}
+    one = {name: images[:1] for name, images in many.items()}
+    for batch_size in (1, 2, 32):
+        mixer = Mixer.from_pretrained(tiny_bundle, batch_size=batch_size)
+        results = [*mixer.encode(many["pose"]), mixer.shape_feature(many["shape"])]
+        results += [mixer.mix_tensors(**many, mode=mode) for mode in ("code", "feature")]
+        held = mixer.recipe(**one)
+        results += [mixer.vary(held, "pose", count=5, seed=2), mixer.vary(held, "texture")]
+        results.append(mixer.vary(held, "shape", images=many["shape"]))
+        batches = list(mixer.walk(mixer.recipe(**many, mode="feature"), 7))
+        assert max(map(len, batches)) <= batch_size
+        made.append([*results, torch.cat(batches)])
+    for other in made[1:]:
+        for first, second in zip(made[0], other, strict=True):
+            torch.testing.assert_close(first, second, rtol=0, atol=1e-5)
+    with pytest.raises(InputError, match="batch size is 0: it must be at least 1"):
+        Mixer.from_pretrained(tiny_bundle, batch_size=0)
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_varied_factor_leaves_the_layers_of_the_others(
+    factor: Any, mixer: Mixer, painted: list[Layers]
+) -> None:
+    held = mixer.recipe(**{name: images[:1] for name, images in SOURCES.items()})
+    mixer.paint(held)
+    varied = mixer.vary(held, factor, count=2, seed=5)
+    before, after = painted
+    assert varied.shape == (2, 3, 32, 32)
+    assert (varied[0] - varied[1]).abs().max() > 1e-3
+    for name in Layers._fields:
+        old, new = getattr(before, name).expand_as(getattr(after, name)), getattr(after, name)
+        same = (old - new).abs().max() < 1e-5
+        # A pose code alone is not the background's noise.
+        assert same == (name not in REACHED["code"][factor]), name
+
+
+def test_a_factor_is_taken_from_pictures_as_a_mix_takes_it(mixer: Mixer) -> None:
+    one = {name: images[:1] for name, images in SOURCES.items()}
+    others = pictures(7, count=3)
+    for mode in ("code", "feature"):
+        held = mixer.recipe(**one, mode=mode)
+        for factor in FACTORS:
+            if (mode, factor) == ("feature", "pose"):
+                with pytest.raises(InputError, match="pose codes cannot be set in feature mode"):
+                    mixer.vary(held, factor, images=others)
+                continue
+            varied = mixer.vary(held, factor, images=others)
+            expected = mixer.mix_tensors(**{**one, factor: others}, mode=mode)
+            torch.testing.assert_close(varied, expected, rtol=0, atol=1e-5)
+
+
+def test_varied_codes_by_category_and_seed(mixer: Mixer) -> None:
+    held = mixer.recipe(**{name: images[:1] for name, images in SOURCES.items()})
+    assert [len(mixer.vary(held, f)) for f in FACTORS] == [4, 10, 2, 4]
+    third = held.with_code("texture", torch.eye(4)[2:3])
+    torch.testing.assert_close(mixer.vary(held, "texture")[2:3], mixer.paint(third))
+    first = mixer.vary(held, "pose", count=3, seed=1)
+    assert torch.equal(first, mixer.vary(held, "pose", count=3, seed=1))
+    assert not torch.equal(first, mixer.vary(held, "pose", count=3, seed=2))
+    with pytest.raises(InputError, match="from 1 to 4, the textures of this model"):
+        mixer.vary(held, "texture", count=5)
+
+
+@pytest.mark.parametrize("mode", ["code", "feature"])
+@pytest.mark.parametrize("factor", [None, "background", "shape", "texture"])
+def test_a_walk_begins_and_ends_with_mixes(factor: Any, mode: Any, mixer: Mixer) -> None:
+    ends = pictures(3)
+    everywhere = dict.fromkeys(FACTORS, ends)
+    walked = torch.cat(list(mixer.walk(mixer.recipe(**everywhere, mode=mode), 5, factor=factor)))
+    assert walked.shape == (5, 3, 32, 32)
+    first = dict.fromkeys(FACTORS, ends[:1])
+    last = dict.fromkeys(FACTORS, ends[1:]) if factor is None else {**first, factor: ends[1:]}
+    for frame, sources in ((walked[:1], first), (walked[-1:], last)):
+        expected = mixer.mix_tensors(**sources, mode=mode)
+        torch.testing.assert_close(frame, expected, rtol=0, atol=1e-5)
+    assert (walked[2] - walked[0]).abs().max() > 1e-4
+
+
+def test_walks_that_are_none(mixer: Mixer) -> None:
+    one, two = (mixer.recipe(**dict.fromkeys(FACTORS, pictures(0, count=n))) for n in (1, 2))
+    with pytest.raises(InputError, match="a walk of 5 frames along 1 pictures"):
+        mixer.walk(one, 5)
+    with pytest.raises(InputError, match="a walk of 1 frames along 2 pictures"):
+        mixer.walk(two, 1)
+
+
+@pytest.mark.parametrize("mode", ["code", "feature"])
+def test_each_frame_is_a_mix_with_that_frame(mode: Any, tiny_bundle: Path) -> None:
+    mixer = Mixer.from_pretrained(tiny_bundle, batch_size=2)
+    background, texture = pictures(0, count=1), pictures(1, count=1)
+    driving = pictures(2, count=5)
+    taken = []
+
+    def film() -> Iterator[Frame]:
+        for i, image in enumerate(driving):
+            taken.append(i)
+            yield Frame(to_picture(image), 0.1 * (i + 1))
+
+    frames = mixer.animate(film(), background=background, texture=texture, mode=mode)
+    animated = [next(frames)]
+    assert taken == [0, 1]  # no more than a batch is held
+    animated += frames
+    assert [frame.seconds for frame in animated] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    for image, frame in zip(driving, animated, strict=True):
+        seen = to_tensor(to_picture(image), 32)
+        mixed = mixer.mix_tensors(
+            background=background, pose=seen, shape=seen, texture=texture, mode=mode
+        )
+        difference = np.abs(np.asarray(to_picture(mixed[0]), int) - np.asarray(frame.picture, int))
+        assert difference.max() <= 1
+
+
+def test_drawings_are_read_as_pictures_are(mixer: Mixer, tmp_path: Path) -> None:
+    path = tmp_path / "drawing.png"
+    drawing = Image.new("RGBA", (400, 300), (0, 0, 0, 0))
+    ImageDraw.Draw(drawing).ellipse((50, 50, 150, 150), outline="black", width=6)
+    drawing.save(path)
+    plain = mixer.read_drawing(path)
+    assert torch.equal(plain, mixer.read(path))
+    assert plain[0, :, 0, -1].tolist() == [1, 1, 1]
+    solid = mixer.read_drawing(path, fill=True, trim=True)
+    assert solid.shape == (1, 3, 32, 32)
+    assert solid[0, 0, 16, 16] == pytest.approx(0, abs=0.02)
+    # Twice the side of a square of three, and so much of its middle row.
+    assert int((solid[0, 0, 16] < 0.9).sum()) in (21, 22, 23)
+    Image.new("L", (40, 40), 255).save(path)
+    for wish in ("fill", "trim"):
+        with pytest.raises(DataError, match=f"^{path}: "):
+            mixer.read_drawing(path, **{wish: True})
+
+
 # Pictures and sheets
 
 
@@ -269,6 +417,19 @@ def test_a_grid_holds_its_pictures() -> None:
     assert framed.size == (sheet.width + 60, sheet.height + 34)
     assert framed.crop((60, 34, *framed.size)).tobytes() == sheet.tobytes()
     assert framed.crop((0, 34, 60, framed.height)).getextrema()[0][0] < 100
+    wide = labelled(sheet, ["first", "second"], title="A title wider than the sheet below it")
+    assert wide.width > sheet.width + 175
+    assert wide.crop((wide.width - 8, 0, *wide.size)).getextrema() == ((255, 255),) * 3
+
+
+def test_a_long_row_is_broken_into_lines() -> None:
+    row = torch.linspace(-1, 1, 5)[:, None, None, None].expand(-1, 3, 32, 32)
+    sheet = wrapped(row, columns=2, name="frame", title="Title")
+    assert sheet.size == (175 + 2 * 66 - 2, 34 + 3 * 66 - 2)
+    assert [sheet.getpixel((180, 40 + 66 * line))[0] for line in range(3)] == [0, 128, 255]
+    double = wrapped(row, columns=2, name="frame", title="Title", above=("from", -row))
+    assert double.height == 34 + 6 * 66 - 2
+    assert [double.getpixel((180, 40 + 66 * line))[0] for line in range(2)] == [255, 0]
 
 
 def test_a_training_sheet_shows_feature_mode_after_stage_2(

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mixnmatch import cli
+from mixnmatch.animation import Frame, read_frames, save_animation
 from mixnmatch.bundle import load_bundle, save_bundle
 from mixnmatch.config import RunConfig
 from mixnmatch.data.store import Dataset
@@ -280,6 +281,192 @@ def test_what_else_mix_refuses(
     assert "cannot be written" in refused(*mix(out=photo / "mix.png"))
     assert "device 'tpu9' is unknown" in refused(*mix(device="tpu9"))
     assert names(tmp_path) == ["photo.jpg"]
+
+
+def test_mix_knows_the_letters_of_the_codes(
+    mix: Callable[..., list[object]], photo: Path, tmp_path: Path
+) -> None:
+    Image.linear_gradient("L").rotate(90).convert("RGB").save(tmp_path / "other.png")
+    assert run(*mix(pose=tmp_path / "other.png")) == 0
+    named = (tmp_path / "mix.png").read_bytes()
+    letters = [{"--background": "--b", "--pose": "--z"}.get(a, a) for a in mix()]
+    letters = [{"--shape": "--p", "--texture": "--c"}.get(a, a) for a in letters]
+    letters[letters.index("--z") + 1] = tmp_path / "other.png"
+    (tmp_path / "mix.png").unlink()
+    assert run(*letters) == 0
+    assert (tmp_path / "mix.png").read_bytes() == named
+
+
+# vary, walk, animate, sketch
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """Six frames of 40 ms."""
+    path = tmp_path / "film.gif"
+    ramp = Image.linear_gradient("L").convert("RGB").resize((50, 40))
+    save_animation((Frame(ramp.rotate(15 * i), 0.04) for i in range(6)), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def lively_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model whose weights are large enough to paint pictures that differ."""
+    bundle = load_bundle(tiny_bundle)
+    for encoder in bundle.encoders.children():
+        encoder[1][3].weight *= 4
+    heads = (bundle.generator.background_image, bundle.generator.child_canvas.image)
+    for head in heads:
+        head[0].weight *= 20
+    return save_bundle(bundle, tmp_path_factory.mktemp("lively") / "bundle")
+
+
+@pytest.fixture
+def use(photo: Path, lively_bundle: Path, tmp_path: Path) -> Callable[..., list[object]]:
+    """Arguments of a command on a model and the photograph, with the options to add."""
+
+    def arguments(command: str, *options: object, out: str = "out.png") -> list[object]:
+        pictures = {"vary": 1, "walk": 2}.get(command, 0)
+        common = ("--model", lively_bundle, "--out", tmp_path / out)
+        return [command, *[photo] * pictures, *options, *common]
+
+    return arguments
+
+
+Use = Callable[..., list[object]]
+
+
+def test_vary(use: Use, photo: Path, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "out.png"
+    assert run(*use("vary", "--factor", "texture")) == 0
+    size = f"{175 + 4 * 66 - 2}x{34 + 64}"
+    expected = f"wrote {out} ({size} px, 4 values of texture, code mode)\n"
+    assert capsys.readouterr().out == expected
+    taken = ("--factor", "shape", "--from", photo, photo, photo, "--mode", "feature")
+    assert run(*use("vary", *taken, "--columns", 2, "--pose", photo)) == 0
+    with Image.open(out) as sheet:
+        assert sheet.size == (175 + 2 * 66 - 2, 34 + 4 * 66 - 2)
+    poses = ("--factor", "pose", "--count", 3)
+    made = []
+    for seed in (1, 1, 2):
+        assert run(*use("vary", *poses, "--seed", seed, "--batch-size", 2)) == 0
+        made.append(out.read_bytes())
+    assert made[0] == made[1] != made[2]
+    assert run(*use("vary", *poses, out="out.gif")) == 0
+    assert run(*use("vary", *poses, "--animation", "--fps", 4)) == 0
+    for name, pace in (("out.gif", 500), ("out.png", 250)):
+        with Image.open(tmp_path / name) as moving:
+            assert (moving.n_frames, moving.size, moving.info["duration"]) == (3, (32, 32), pace)
+
+
+def test_what_vary_refuses(use: Use, photo: Path, tmp_path: Path, refused: Refused) -> None:
+    texture = ("--factor", "texture")
+    assert "from 1 to 4, the textures" in refused(*use("vary", *texture, "--count", 5))
+    assert "count is 0" in refused(*use("vary", *texture, "--count", 0))
+    assert "--count is 2" in refused(*use("vary", *texture, "--count", 2, "--from", photo))
+    assert "nowhere.png: " in refused(*use("vary", *texture, "--from", tmp_path / "nowhere.png"))
+    assert "nowhere.png: " in refused(*use("vary", *texture, "--pose", tmp_path / "nowhere.png"))
+    feature = ("--mode", "feature", "--factor")
+    assert "pose codes cannot be set" in refused(*use("vary", *feature, "pose", "--from", photo))
+    assert "shape codes cannot be set" in refused(*use("vary", *feature, "shape"))
+    assert names(tmp_path) == ["photo.jpg"]
+
+
+def test_walk(use: Use, photo: Path, tmp_path: Path, capsys: Capture) -> None:
+    Image.linear_gradient("L").rotate(90).convert("RGB").save(tmp_path / "b.png")
+    walk = use("walk", tmp_path / "b.png", "--frames", 5, "--batch-size", 2, out="walk.gif")
+    assert run(*walk) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"wrote {tmp_path / 'walk.gif'} (32x32 px, 5 frames, code mode)\n"
+    assert printed.err == ""
+    for name in ("walk.mp4", "walk.webp"):
+        options = ("--frames", 5, "--mode", "feature", "--animation", "--factor", "shape")
+        assert run(*use("walk", tmp_path / "b.png", *options, out=name)) == 0
+        frames = list(read_frames(tmp_path / name))
+        assert len(frames) > 1  # equal ones are one in WebP
+        assert sum(frame.seconds for frame in frames) == pytest.approx(0.2)
+    for name in ("walk.png", "walk.jpg"):
+        assert run(*use("walk", "--frames", 5, "--columns", 3, out=name)) == 0
+        with Image.open(tmp_path / name) as sheet:
+            assert sheet.size == (175 + 3 * 66 - 2, 34 + 2 * 66 - 2)
+
+
+def test_what_walk_refuses(
+    use: Use, tiny_bundle: Path, photo: Path, tmp_path: Path, refused: Refused
+) -> None:
+    assert "--frames is 1: it must be from 2" in refused(*use("walk", "--frames", 1))
+    for option in ("fps", "columns", "batch-size"):
+        assert f"--{option} is 0: it must be" in refused(*use("walk", f"--{option}", 0))
+    assert "--fps is nan" in refused(*use("walk", "--fps", "nan"))
+    one = ("walk", photo, "--model", tiny_bundle, "--out", tmp_path / "a.gif")
+    assert "is one picture: a walk needs two or more" in refused(*one)
+    feature = ("--mode", "feature", "--factor", "pose")
+    assert "pose codes cannot be set" in refused(*use("walk", *feature))
+    assert "use .gif, .webp, .png or .mp4" in refused(*use("walk", "--animation", out="a.jpg"))
+    assert "use .png" in refused(*use("walk", out="a.txt"))
+    assert names(tmp_path) == ["photo.jpg"]
+
+
+def test_animate(use: Use, photo: Path, film: Path, tmp_path: Path, capsys: Capture) -> None:
+    animate = ("animate", film, "--texture", photo)
+    for name in ("out.gif", "out.webp", "out.png", "out.mp4"):
+        assert run(*use(*animate, out=name)) == 0
+        printed = capsys.readouterr()
+        expected = f"wrote {tmp_path / name} (32x32 px, 6 frames, 0.24 s, feature mode)\n"
+        assert (printed.out, printed.err) == (expected, "")
+        assert sum(frame.seconds for frame in read_frames(tmp_path / name)) == pytest.approx(0.24)
+    # What it wrote can drive it again; here in code mode, and thinned.
+    again = ("animate", tmp_path / "out.mp4", "--texture", photo, "--background", photo)
+    assert run(*use(*again, "--mode", "code", "--every", 4)) == 0
+    assert "2 frames, 0.24 s, code mode" in capsys.readouterr().out
+    assert run(*use(*animate, "--max-frames", 4)) == 0
+    printed = capsys.readouterr()
+    assert "4 frames, 0.16 s" in printed.out
+    left_out = f"{film} goes on after the first 4 frames (0.2 s): that is left out"
+    assert left_out in printed.err
+    assert run(*use(*animate, "--max-frames", 6)) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "text", "empty", "torn"])
+def test_films_that_animate_refuses(
+    kind: str, use: Use, photo: Path, tmp_path: Path, refused: Refused
+) -> None:
+    path = broken_picture(photo, kind)
+    assert f"{path}: " in refused(*use("animate", path, "--texture", photo, out="out.gif"))
+    assert f"{path}: " in refused(*use("animate", photo, "--texture", path, out="out.gif"))
+    assert set(names(tmp_path)) <= {"photo.jpg", "broken.jpg"}
+
+
+def test_what_else_animate_refuses(
+    use: Use, stage1_bundle: Path, photo: Path, film: Path, tmp_path: Path, refused: Refused
+) -> None:
+    animate = ("animate", film, "--texture", photo)
+    assert "--every is 0" in refused(*use(*animate, "--every", 0))
+    assert "--max-frames is 0" in refused(*use(*animate, "--max-frames", 0))
+    assert "no animation is written as '.jpg'" in refused(*use(*animate, out="out.jpg"))
+    no_stage2 = ("--model", stage1_bundle, "--out", tmp_path / "out.gif")
+    assert "feature mode needs stage 2" in refused(*animate, *no_stage2)
+    assert names(tmp_path) == ["film.gif", "photo.jpg"]
+
+
+def test_sketch(use: Use, photo: Path, tmp_path: Path, capsys: Capture, refused: Refused) -> None:
+    drawing = Image.new("RGBA", (200, 150), (0, 0, 0, 0))
+    ImageDraw.Draw(drawing).ellipse((20, 20, 80, 80), outline="black", width=4)
+    drawing.save(tmp_path / "drawing.png")
+    made = []
+    for options in ((), ("--fill",), ("--trim",), ("--fill", "--trim", "--background", photo)):
+        assert run(*use("sketch", tmp_path / "drawing.png", "--texture", photo, *options)) == 0
+        made.append((tmp_path / "out.png").read_bytes())
+    assert len(set(made)) == 4
+    out = tmp_path / "out.png"
+    assert f"wrote {out} (32x32 px, feature mode)\n" in capsys.readouterr().out
+    empty = tmp_path / "empty.png"
+    Image.new("L", (30, 30), 255).save(empty)
+    sketch = ("sketch", empty, "--texture", photo, "--model", "MODEL", "--out", out)
+    assert "MODEL: no such model folder" in refused(*sketch)
+    sketch = use("sketch", empty, "--texture", photo, "--trim")
+    assert f"{empty}: no lines: they must differ from the paper" in refused(*sketch)
 
 
 # evaluate and sheet
