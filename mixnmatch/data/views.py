@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from mixnmatch.data.records import Box
+from mixnmatch.data.pictures import decode_picture
+from mixnmatch.data.records import Box, Record
 from mixnmatch.errors import DataError
 
 Pixels = UInt8[np.ndarray, "_ _ ..."]
@@ -18,6 +19,8 @@ Pixels = UInt8[np.ndarray, "_ _ ..."]
 Corners = Float32[np.ndarray, "4"]
 """x1, y1, x2, y2 in pixels; all zero where a crop shows nothing of the object."""
 
+VIEWS_VERSION = 1
+"""Part of the key of prepared views: raise it when ``read_views`` gives other pixels or boxes."""
 HALF_SIDE_SHARE = 0.75
 LARGEST_ASPECT = 50
 
@@ -42,6 +45,23 @@ class Crop(NamedTuple):
     """A square of the side asked for."""
     box: Corners
     """The box in them, clipped."""
+
+
+def read_views(record: Record, image_size: int) -> Views:
+    """Decode a picture and prepare its views.
+
+    Args:
+        record: The picture.
+        image_size: Side s of the object view to be cropped; the background view is of side s - 2.
+
+    Raises:
+        DataError: If it cannot be read, or is too long and narrow to be resized.
+    """
+    image = decode_picture(record.image, record.source)
+    try:
+        return prepare_views(image, record.box, image_size)
+    except DataError as error:
+        raise DataError(f"{record.source}: {error}") from error
 
 
 def prepare_views(image: Image.Image, box: Box, image_size: int) -> Views:

@@ -1,11 +1,22 @@
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mixnmatch.data.records import Box
-from mixnmatch.data.views import centre_crop, crop_view, object_square, prepare_views, resize_object
+from mixnmatch.data.pictures import encode_png
+from mixnmatch.data.records import Box, Record
+from mixnmatch.data.views import (
+    VIEWS_VERSION,
+    centre_crop,
+    crop_view,
+    object_square,
+    prepare_views,
+    read_views,
+    resize_object,
+)
 from mixnmatch.errors import DataError
 
 
@@ -58,6 +69,23 @@ def test_a_flipped_crop_is_the_mirror_of_the_crop(
     x1, y1, x2, y2 = plain.box
     expected = [32 - x2, y1, 32 - x1, y2] if x2 > x1 else [0, 0, 0, 0]
     assert mirror.box.tolist() == expected
+
+
+def test_what_views_hold_changes_only_with_their_version() -> None:
+    pixels = np.random.default_rng(0).integers(256, size=(90, 120, 3), dtype=np.uint8)
+    record = Record(
+        id=1,
+        source="noise",
+        image=encode_png(Image.fromarray(pixels)),
+        width=120,
+        height=90,
+        box=Box(20, 30, 50, 40),
+    )
+    digest = hashlib.sha256()
+    for part in read_views(record, 32):
+        digest.update(np.ascontiguousarray(part))
+    # Where this is meant to change, raise VIEWS_VERSION: caches hold views of the old kind.
+    assert (VIEWS_VERSION, digest.hexdigest()[:16]) == (1, "b33f1b1d66a751ac")
 
 
 def test_published_sizes_at_128() -> None:
