@@ -26,6 +26,10 @@ class Codes(NamedTuple):
         """The same codes, cut from the graph that made them."""
         return Codes(*(code.detach() for code in self))
 
+    def part(self, index: int, parts: int) -> "Codes":
+        """One of equal parts of the codes."""
+        return Codes(*(code.chunk(parts)[index] for code in self))
+
     def to(self, device: torch.device) -> "Codes":
         """The same codes on another device."""
         return Codes(*(code.to(device) for code in self))

@@ -38,6 +38,8 @@ class ModelConfig:
     """First width of the four pair discriminators; their joint layers have 64 times as much."""
     extractor_width: int = 32
     """First width of the shape extractor and of its discriminator."""
+    pack_size: int = 1
+    """Pictures that the child discriminator judges together (PacGAN, arXiv 1712.04086)."""
 
     def __post_init__(self) -> None:
         size = self.image_size
@@ -53,6 +55,7 @@ class ModelConfig:
             "noise_dim",
             "pair_width",
             "extractor_width",
+            "pack_size",
         ):
             _require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
         _require(
@@ -88,6 +91,8 @@ class LossWeights:
     """Background/foreground class of its patches."""
     child_real: float = 1.0
     """Real/fake of the child image."""
+    child_r1: float = 0.0
+    """R1 penalty of the child discriminator (arXiv 1801.04406): half the squared gradient norm."""
     pair: float = 1.0
     """Pairs of image and code, real against generated."""
     gradient_penalty: float = 10.0
@@ -141,10 +146,56 @@ class Stage1Config:
     """Adam's second decay."""
     ema_decay: float = 0.999
     """Decay a step of the averaged generator."""
+    ema_half_life_images: int | None = None
+    """Pictures after which a weight counts half in the average; takes the place of ``ema_decay``,
+    and does not change its meaning with the batch size."""
+    adopt_average_every_steps: int = 0
+    """Steps after which training goes on from the averaged generator; the original does so once an
+    epoch, 0 never does."""
+    average_statistics: str = "live"
+    """Batch norm statistics of the averaged generator: ``live`` takes those of the generator in
+    training, as the original does; ``estimated`` measures its own before it is evaluated."""
+    pair_init: str = "default"
+    """Initial weights of the pair discriminators: PyTorch's ``default``, as in the original, or
+    ``orthogonal`` as those of all other networks."""
+    r1_every_steps: int = 16
+    """Steps between two R1 penalties; each counts as many times more."""
+    augment: str = ""
+    """Changes to what the child discriminator sees, real and painted alike (DiffAugment, arXiv
+    2006.10738): any of ``color``, ``translation`` and ``cutout``, joined by commas."""
 
     def __post_init__(self) -> None:
         _check_schedule("stage1", self)
         _require(0 <= self.ema_decay < 1, "stage1.ema_decay", self.ema_decay, "in [0, 1)")
+        half_life = self.ema_half_life_images
+        _require(
+            half_life is None or half_life >= 1,
+            "stage1.ema_half_life_images",
+            half_life,
+            "at least 1, or none",
+        )
+        adopt = self.adopt_average_every_steps
+        _require(adopt >= 0, "stage1.adopt_average_every_steps", adopt, "0 (never) or more")
+        _require(
+            self.r1_every_steps >= 1, "stage1.r1_every_steps", self.r1_every_steps, "at least 1"
+        )
+        for name, choices in (
+            ("average_statistics", ("live", "estimated")),
+            ("pair_init", ("default", "orthogonal")),
+        ):
+            value = getattr(self, name)
+            _require(value in choices, f"stage1.{name}", value, " or ".join(choices))
+        _require(
+            set(self.augmentations) <= {"color", "translation", "cutout"},
+            "stage1.augment",
+            self.augment,
+            "empty, or any of color, translation and cutout, joined by commas",
+        )
+
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        """The parts of ``augment``."""
+        return tuple(self.augment.split(",")) if self.augment else ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,6 +254,33 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ComputeConfig:
+    """How the work of a step is done: what it costs, hardly what comes out of it."""
+
+    precision: str = "auto"
+    """``float32``; ``bfloat16`` for the networks, with losses, penalties, pixels, statistics and
+    weights in float32; or ``auto``: bfloat16 where the device multiplies it natively."""
+    channels_last: bool | None = None
+    """Memory order of the networks' maps; none: on GPUs only."""
+    compile: bool = False
+    """Whether ``torch.compile`` makes the networks' blocks faster, after a minute or more."""
+    micro_batches: int = 1
+    """Parts that a batch is worked off in, to save memory; batch norm sees one at a time."""
+    sync_batch_norm: bool = False
+    """Whether batch norm sees the batches of all workers together, or each its own."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.precision in ("auto", "float32", "bfloat16"),
+            "compute.precision",
+            self.precision,
+            "auto, float32 or bfloat16",
+        )
+        parts = self.micro_batches
+        _require(parts >= 1, "compute.micro_batches", parts, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
     """One training run: both stages and their evaluation."""
 
@@ -216,6 +294,8 @@ class RunConfig:
     """Training of the shape extractor."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """What is measured after each stage."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    """How the work is done."""
     seed: int = 0
     """Seed of weights, codes and data order."""
     log_every_steps: int = 50
@@ -229,3 +309,17 @@ class RunConfig:
         _require(self.seed >= 0, "seed", self.seed, "at least 0")
         for name in ("log_every_steps", "checkpoint_every_steps", "sample_every_steps"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        parts, pack = self.compute.micro_batches, self.model.pack_size
+        for name, size in (("stage1", self.stage1.batch_size), ("stage2", self.stage2.batch_size)):
+            _require(
+                size % parts == 0 and size >= 2 * parts,
+                f"{name}.batch_size",
+                size,
+                f"a multiple of compute.micro_batches, which is {parts}, with two pictures a part",
+            )
+        _require(
+            self.stage1.batch_size // parts % pack == 0,
+            "model.pack_size",
+            pack,
+            f"a divisor of the {self.stage1.batch_size // parts} pictures that a step sees at once",
+        )

@@ -1,11 +1,14 @@
 """Loss terms of both stages, each a mean over what it judges."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from mixnmatch.codes import Codes
+from mixnmatch.draws import Draws
 from mixnmatch.networks.discriminators import PATCH_MAP, patch_geometry
 from mixnmatch.networks.encoders import PairDiscriminators
 
@@ -39,15 +42,19 @@ def background_patches(boxes: Float[Tensor, "B 4"], image_size: int) -> Bool[Ten
 
 
 def real_patch_loss(
-    logits: Float[Tensor, "B 1 N N"], free: Bool[Tensor, "B 1 N N"]
+    logits: Float[Tensor, "B 1 N N"],
+    free: Bool[Tensor, "B 1 N N"],
+    free_share: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy against *real* over the patches free of the object.
 
     Args:
         logits: Of every patch of real background views.
         free: Patches that count; with none at all in the batch the loss is 0.
+        free_share: Share of patches that count in the whole batch, of which this is a part.
     """
-    return (F.softplus(-logits) * free).sum() / free.sum().clamp(min=1)
+    share = free.to(logits.dtype).mean() if free_share is None else free_share
+    return (F.softplus(-logits) * free).mean() / share.clamp(min=1 / free[0].numel() / 2**20)
 
 
 def patch_class_loss(
@@ -63,10 +70,9 @@ def code_loss(logits: Float[Tensor, "B K"], code: Float[Tensor, "B K"]) -> Float
 
 
 def _mix(
-    real: Float[Tensor, "B *rest"], fake: Float[Tensor, "B *rest"], generator: torch.Generator
+    real: Float[Tensor, "B *rest"], fake: Float[Tensor, "B *rest"], draws: Draws
 ) -> Float[Tensor, "B *rest"]:
-    shape = (real.shape[0], *[1] * (real.dim() - 1))
-    weight = torch.rand(shape, generator=generator, device=real.device, dtype=real.dtype)
+    weight = draws.uniform(len(real), *[1] * (real.dim() - 1), dtype=real.dtype)
     return torch.lerp(real, fake, weight).requires_grad_()
 
 
@@ -74,7 +80,7 @@ def gradient_penalty(
     critics: PairDiscriminators,
     real: tuple[Float[Tensor, "B 3 S S"], Codes],
     fake: tuple[Float[Tensor, "B 3 S S"], Codes],
-    generator: torch.Generator,
+    draws: Draws,
 ) -> Float[Tensor, ""]:
     """WGAN-GP penalty of the four pair discriminators, on mixes of real and generated pairs.
 
@@ -82,8 +88,8 @@ def gradient_penalty(
         critics: The pair discriminators.
         real: Real pictures and their encoded codes.
         fake: Generated pictures and the codes they were made from.
-        generator: Source of the per-sample mixing weights, independent for the picture and each
-            code, and of the critics' noise.
+        draws: Source of the per-sample mixing weights, independent for the picture and each code,
+            and of the critics' noise.
 
     Returns:
         ``Σ_k (‖∇_image‖ - 1)² + (‖∇_code‖ - 1)²``, a mean over the batch.
@@ -91,11 +97,28 @@ def gradient_penalty(
     Source:
         arXiv 1704.00028.
     """
-    mixed_image = _mix(real[0], fake[0], generator).detach()
+    mixed_image = _mix(real[0], fake[0], draws).detach()
     # One leaf for each critic: a single backward call then gives each its own image gradient.
     images = [mixed_image.clone().requires_grad_() for _ in Codes._fields]
-    codes = Codes(*(_mix(r, f, generator) for r, f in zip(real[1], fake[1], strict=True)))
-    scores = critics(images, codes, generator)
+    codes = Codes(*(_mix(r, f, draws) for r, f in zip(real[1], fake[1], strict=True)))
+    scores = critics(images, codes, draws)
     gradients = torch.autograd.grad(scores.sum(), [*images, *codes], create_graph=True)
     norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients])
     return ((norms - 1) ** 2).sum(dim=0).mean()
+
+
+def r1_penalty(
+    critic: Callable[[Tensor], Tensor], real: Float[Tensor, "B 3 S S"]
+) -> Float[Tensor, ""]:
+    """Half the squared norm of a critic's gradient at real pictures, a mean over the batch.
+
+    Args:
+        critic: Pictures to logits.
+        real: Real pictures, pixels in [-1, 1].
+
+    Source:
+        arXiv 1801.04406.
+    """
+    real = real.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(real).sum(), real, create_graph=True)
+    return gradient.square().sum() / (2 * len(real))

@@ -77,7 +77,7 @@ def override(config: T, changes: Mapping[str, Any]) -> T:
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """Split a command-line ``key=value``; the value is read as an integer, a float, none, or text.
+    """Split a command-line ``key=value``; the value is read as a number, true, false, none or text.
 
     Raises:
         ConfigError: If there is no ``=``.
@@ -90,7 +90,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
             return key, convert(raw)
         except ValueError:
             continue
-    return key, None if raw.lower() in ("none", "null") else raw
+    words = {"none": None, "null": None, "true": True, "false": False}
+    return key, words.get(raw.lower(), raw)
 
 
 def _unknown_key(key: str, known: list[str], kind: type[Any]) -> ConfigError:

@@ -8,7 +8,14 @@ import torch
 
 from mixnmatch import cli
 from mixnmatch.bundle import bundle_of, save_bundle
-from mixnmatch.config import EvaluationConfig, ModelConfig, RunConfig, Stage1Config, Stage2Config
+from mixnmatch.config import (
+    ComputeConfig,
+    EvaluationConfig,
+    ModelConfig,
+    RunConfig,
+    Stage1Config,
+    Stage2Config,
+)
 from mixnmatch.data.batches import Batch
 from mixnmatch.data.factors import FactorSpec, draw_factor_dataset
 from mixnmatch.data.store import Dataset, open_dataset, write_dataset
@@ -68,6 +75,7 @@ def tiny() -> RunConfig:
         stage1=Stage1Config(steps=4, batch_size=4, ema_decay=0.9),
         stage2=Stage2Config(steps=4, batch_size=4),
         evaluation=EvaluationConfig(samples=8, batch_size=8, classifier_steps=2),
+        compute=ComputeConfig(precision="float32"),
         log_every_steps=2,
         checkpoint_every_steps=2,
         sample_every_steps=4,

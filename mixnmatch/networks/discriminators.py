@@ -3,12 +3,21 @@
 import math
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mixnmatch.config import ModelConfig
-from mixnmatch.networks.layers import code_head, code_trunk, conv4, initialise, leaky
+from mixnmatch.networks.layers import (
+    WholeMap,
+    code_head,
+    code_trunk,
+    conv4,
+    full_precision,
+    initialise,
+    leaky,
+)
 
 PATCH_MAP = 24
 """Side of the map of patches: the same at every image size."""
@@ -63,8 +72,11 @@ class BackgroundDiscriminator(nn.Module):
 
     def forward(self, view: Float[Tensor, "B 3 T T"]) -> PatchScores:
         """Score every patch of a background view, pixels in [-1, 1]."""
-        feature = self.trunk(view)
-        return PatchScores(real=self.real_head(feature), background=self.background_head(feature))
+        heads = (self.real_head, self.background_head)
+        weight = torch.cat([head.weight for head in heads])
+        bias = torch.cat([head.bias for head in heads if head.bias is not None])
+        real, background = F.conv2d(self.trunk(view), weight, bias).split(1, dim=1)
+        return PatchScores(real=full_precision(real), background=full_precision(background))
 
 
 class ParentClassifier(nn.Module):
@@ -83,30 +95,43 @@ class ParentClassifier(nn.Module):
 
     def forward(self, foreground: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B K"]:
         """Logits of the shape code."""
-        return self.code_head(self.trunk(foreground))
+        return full_precision(self.code_head(self.trunk(foreground)))
 
 
 class ChildDiscriminator(nn.Module):
     """Tell real pictures from painted ones, and read the texture code back.
 
+    With packs of more than one picture, real/fake is judged on several pictures laid one upon
+    another as channels, which shows a generator that paints always the same (PacGAN, arXiv
+    1712.04086). The texture is still read on each picture alone: on a pack of it and its copies.
+
     Args:
-        config: Sizes; used are ``image_size``, ``fine_categories`` and ``discriminator_width``.
+        config: Sizes; used are ``image_size``, ``fine_categories``, ``discriminator_width`` and
+            ``pack_size``.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.trunk, channels = code_trunk(config.image_size, config.discriminator_width, widest=8)
+        self.pack_size = config.pack_size
+        self.trunk, channels = code_trunk(
+            config.image_size,
+            config.discriminator_width,
+            widest=8,
+            inputs=3 * config.pack_size,
+        )
         self.code_head = code_head(channels, config.fine_categories)
-        self.real_head = nn.Sequential(nn.Conv2d(channels, 1, 4, stride=4), nn.Flatten())
+        self.real_head = nn.Sequential(WholeMap(channels, 1))
         initialise(self)
 
-    def real_logits(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 1"]:
-        """Positive where the whole picture looks real."""
-        return self.real_head(self.trunk(image))
+    def real_logits(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "P 1"]:
+        """Positive where a whole picture, or a whole pack of them, looks real."""
+        packs = image.reshape(-1, 3 * self.pack_size, *image.shape[2:])
+        return full_precision(self.real_head(self.trunk(packs)))
 
     def code_logits(self, foreground: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B K"]:
         """Logits of the texture code, read on the masked child foreground."""
-        return self.code_head(self.trunk(foreground))
+        packs = foreground.repeat(1, self.pack_size, 1, 1)
+        return full_precision(self.code_head(self.trunk(packs)))
 
 
 class FeatureDiscriminator(nn.Module):
@@ -128,4 +153,4 @@ class FeatureDiscriminator(nn.Module):
         """Logits of each patch: positive where the feature looks like the generator's own."""
         side = self.view_size
         view = F.interpolate(feature, (side, side), mode="bilinear", align_corners=True)
-        return self.real_head(self.trunk(view))
+        return full_precision(self.real_head(self.trunk(view)))

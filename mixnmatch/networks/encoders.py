@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from mixnmatch.codes import Codes
 from mixnmatch.config import ModelConfig
-from mixnmatch.networks.layers import code_head, code_trunk, initialise
+from mixnmatch.draws import Draws
+from mixnmatch.networks.layers import (
+    WholeMap,
+    code_head,
+    code_trunk,
+    full_precision,
+    initialise,
+)
 
 CodeName = Literal["z", "b", "p", "c"]
 """Fields of ``Codes``."""
@@ -44,16 +51,20 @@ class Encoders(nn.Module):
         Returns:
             The pose as ``4 * tanh``, any other as a point of a simplex.
         """
-        values: Tensor = getattr(self, name)(image)
-        return 4 * torch.tanh(values) if name == "z" else torch.softmax(values, dim=1)
+        logits = self._logits(name, image)
+        return 4 * torch.tanh(logits) if name == "z" else torch.softmax(logits, dim=1)
 
     def logits(self, image: Float[Tensor, "B 3 S S"]) -> Codes:
         """Pose as ``4 * tanh``, and the logits of background, shape and texture."""
-        return Codes(z=self.code("z", image), b=self.b(image), p=self.p(image), c=self.c(image))
+        b, p, c = (self._logits(name, image) for name in ("b", "p", "c"))
+        return Codes(z=self.code("z", image), b=b, p=p, c=c)
 
     def forward(self, image: Float[Tensor, "B 3 S S"]) -> Codes:
         """The codes of a picture, pixels in [-1, 1]: pose in (-4, 4), the others soft."""
         return soften(self.logits(image))
+
+    def _logits(self, name: str, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B K"]:
+        return full_precision(getattr(self, name)(image))
 
 
 def soften(logits: Codes) -> Codes:
@@ -85,7 +96,7 @@ class PairDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         for i in range(strided):
             layers += [nn.Conv2d(widths[i], widths[i + 1], 4, 2, 1), nn.LeakyReLU(0.2)]
-        layers += [nn.Conv2d(widths[-1], hidden, 4), nn.LeakyReLU(0.2), nn.Flatten()]
+        layers += [WholeMap(widths[-1], hidden), nn.LeakyReLU(0.2)]
         self.image_path = nn.Sequential(*layers)
         self.code_path = nn.ModuleList(
             nn.Linear(inputs, hidden) for inputs in (code_size, hidden, hidden)
@@ -98,7 +109,7 @@ class PairDiscriminator(nn.Module):
         self,
         image: Float[Tensor, "B 3 S S"],
         code: Float[Tensor, "B K"],
-        noise: torch.Generator | None = None,
+        noise: Draws | None = None,
     ) -> Float[Tensor, "B 1"]:
         """Score pairs.
 
@@ -111,16 +122,16 @@ class PairDiscriminator(nn.Module):
         for layer, deviation in zip(self.code_path, CODE_NOISE, strict=True):
             hidden = nn.functional.leaky_relu(layer(hidden), 0.2)
             if noise is not None:
-                hidden = hidden + deviation * torch.randn(
-                    hidden.shape, generator=noise, device=hidden.device, dtype=hidden.dtype
-                )
-        return self.joint(torch.cat([self.image_path(image), hidden], dim=1))
+                drawn = noise.normal(*hidden.shape, dtype=code.dtype)
+                hidden = hidden + deviation * drawn.to(hidden.dtype)
+        return full_precision(self.joint(torch.cat([self.image_path(image), hidden], dim=1)))
 
 
 class PairDiscriminators(nn.Module):
     """Four pair discriminators, one a code: none can lean on the relation between codes.
 
-    Their initial weights are PyTorch's defaults, as in the original; see ``PairDiscriminator``.
+    Their initial weights are PyTorch's defaults, as in the original; ``initialise`` makes them
+    orthogonal.
 
     Args:
         config: Sizes.
@@ -137,7 +148,7 @@ class PairDiscriminators(nn.Module):
         self,
         images: Float[Tensor, "B 3 S S"] | Sequence[Float[Tensor, "B 3 S S"]],
         codes: Codes,
-        noise: torch.Generator | None = None,
+        noise: Draws | None = None,
     ) -> Float[Tensor, "B 4"]:
         """Score the pairs of a picture with each of its codes.
 

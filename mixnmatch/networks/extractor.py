@@ -7,18 +7,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mixnmatch.config import ModelConfig
-from mixnmatch.networks.layers import GLU, Residual, initialise, same_block
+from mixnmatch.networks.layers import GLU, Residual, full_precision, initialise, same_block
+from mixnmatch.networks.normalisation import BatchNorm
 
 
 def _down(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, 2 * outputs, 4, 2, 1), nn.BatchNorm2d(2 * outputs), GLU()
-    )
+    return nn.Sequential(nn.Conv2d(inputs, 2 * outputs, 4, 2, 1), BatchNorm(2 * outputs), GLU())
 
 
 def _up(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.ConvTranspose2d(inputs, 2 * outputs, 4, 2, 1), nn.BatchNorm2d(2 * outputs), GLU()
+        nn.ConvTranspose2d(inputs, 2 * outputs, 4, 2, 1), BatchNorm(2 * outputs), GLU()
     )
 
 
@@ -57,4 +56,4 @@ class ShapeExtractor(nn.Module):
         hidden = self.ups[0](skips.pop())
         for up in self.ups[1:]:
             hidden = up(torch.cat([hidden, skips.pop()], dim=1))
-        return self.last(hidden)
+        return full_precision(self.last(hidden))

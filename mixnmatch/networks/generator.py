@@ -13,7 +13,17 @@ from torch.nn import functional as F
 
 from mixnmatch.codes import Codes
 from mixnmatch.config import ModelConfig
-from mixnmatch.networks.layers import GLU, Residual, conv3, initialise, same_block, up_block
+from mixnmatch.networks.layers import (
+    GLU,
+    JointBlock,
+    Residual,
+    conv3,
+    full_precision,
+    initialise,
+    same_block,
+    up_block,
+)
+from mixnmatch.networks.normalisation import BatchNorm
 
 
 class Layers(NamedTuple):
@@ -53,13 +63,6 @@ def background_view(background: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 3 
     return F.interpolate(background, (side, side), mode="bilinear", align_corners=True)
 
 
-def _planes(
-    code: Float[Tensor, "B K"], feature: Float[Tensor, "B C S S"]
-) -> Float[Tensor, "B K S S"]:
-    """A code as constant planes of the feature's size."""
-    return code[:, :, None, None].expand(-1, -1, *feature.shape[2:])
-
-
 class _Painter(nn.Sequential):
     """Codes to a picture-sized feature: linear to 4×4, then up-blocks."""
 
@@ -67,7 +70,7 @@ class _Painter(nn.Sequential):
         ups = [up_block(i, o) for i, o in zip([first, *widths], widths, strict=False)]
         super().__init__(
             nn.Linear(inputs, 2 * 16 * first, bias=False),
-            nn.BatchNorm1d(2 * 16 * first),
+            BatchNorm(2 * 16 * first),
             GLU(),
             nn.Unflatten(1, (first, 4, 4)),
             *ups,
@@ -82,12 +85,20 @@ def _widths(image_size: int, first: int, last: int, last_blocks: int) -> list[in
 
 
 class _Canvas(nn.Module):
-    """A stage's heads: an image, and a mask where the stage paints an object."""
+    """A stage's heads: an image and its mask."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.image = nn.Sequential(conv3(channels, 3), nn.Tanh())
         self.mask = nn.Sequential(conv3(channels, 1), nn.Sigmoid())
+
+    def forward(
+        self, feature: Float[Tensor, "B C S S"]
+    ) -> tuple[Float[Tensor, "B 3 S S"], Float[Tensor, "B 1 S S"]]:
+        """Pixels in [-1, 1] and opacity in [0, 1], by one convolution."""
+        weight = torch.cat([*self.image.parameters(), *self.mask.parameters()])
+        both = full_precision(F.conv2d(feature, weight, padding=1))
+        return torch.tanh(both[:, :3]), torch.sigmoid(both[:, 3:])
 
 
 class Generator(nn.Module):
@@ -101,6 +112,7 @@ class Generator(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         first = 8 * config.generator_width
+        # The published weights want the code behind the parent's feature, but before the child's.
         shape, texture = first // 32, config.generator_width // 4
         size, fine, supers = config.image_size, config.fine_categories, config.super_categories
 
@@ -112,11 +124,11 @@ class Generator(nn.Module):
         self.parent_stage = _Painter(
             config.noise_dim + supers, first, _widths(size, first, shape, last_blocks=2)
         )
-        self.parent_joint = same_block(shape + supers, shape)
+        self.parent_joint = JointBlock(shape, supers, shape, code_first=False)
         self.parent_residual = nn.Sequential(*[Residual(shape) for _ in range(3)])
         self.parent_canvas = _Canvas(shape)
 
-        self.child_joint = same_block(fine + texture, 2 * texture)
+        self.child_joint = JointBlock(texture, fine, 2 * texture, code_first=True)
         self.child_residual = nn.Sequential(*[Residual(2 * texture) for _ in range(2)])
         self.child_same = same_block(2 * texture, texture)
         self.child_canvas = _Canvas(texture)
@@ -138,15 +150,15 @@ class Generator(nn.Module):
         self, z: Float[Tensor, "B Z"], b: Float[Tensor, "B F"]
     ) -> Float[Tensor, "B 3 S S"]:
         """The background stage: a picture with no object, pixels in [-1, 1]."""
-        return self.background_image(self.background_stage(torch.cat([z, b], dim=1)))
+        hidden = self.background_stage(torch.cat([z, b], dim=1))
+        return torch.tanh(full_precision(self.background_image[0](hidden)))
 
     def shape_feature(
         self, z: Float[Tensor, "B Z"], p: Float[Tensor, "B K"]
     ) -> Float[Tensor, "B C S S"]:
         """The parent stage up to the feature that carries shape and pose."""
         hidden = self.parent_stage(torch.cat([z, p], dim=1))
-        joint = self.parent_joint(torch.cat([hidden, _planes(p, hidden)], dim=1))
-        return self.parent_residual(joint)
+        return self.parent_residual(self.parent_joint(hidden, p))
 
     def paint_object(
         self,
@@ -161,14 +173,10 @@ class Generator(nn.Module):
             c: Texture code.
             background: Picture behind the object, pixels in [-1, 1].
         """
-        parent_foreground = self.parent_canvas.image(shape_feature)
-        parent_mask = self.parent_canvas.mask(shape_feature)
+        parent_foreground, parent_mask = self.parent_canvas(shape_feature)
         parent_image = composite(parent_foreground, parent_mask, background)
-        # The published weights want the code behind the parent's feature, but before the child's.
-        hidden = self.child_joint(torch.cat([_planes(c, shape_feature), shape_feature], dim=1))
-        hidden = self.child_same(self.child_residual(hidden))
-        child_foreground = self.child_canvas.image(hidden)
-        child_mask = self.child_canvas.mask(hidden)
+        hidden = self.child_residual(self.child_joint(shape_feature, c))
+        child_foreground, child_mask = self.child_canvas(self.child_same(hidden))
         return Layers(
             background=background,
             parent_foreground=parent_foreground,

@@ -19,6 +19,7 @@ FREE_KEYS = (
     "stage1.steps",
     "stage2.steps",
     "evaluation.",
+    "compute.",
     "log_every",
     "checkpoint_every",
     "sample_every",

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from mixnmatch.bundle import ModelBundle, bundle_of
 from mixnmatch.codes import sample_tied
 from mixnmatch.config import Stage1Config, Stage2Config
-from mixnmatch.data.batches import evaluation_pictures
+from mixnmatch.data.batches import Batch, evaluation_pictures
 from mixnmatch.data.store import Dataset
 from mixnmatch.errors import RunError
 from mixnmatch.metrics.masks import mask_contrast
@@ -46,6 +47,7 @@ class Journal:
         self._images_per_step = schedule.batch_size * world_size
         self._dataset = dataset
         self._lap = (stage.steps_done, time.monotonic())
+        self._waited_seconds = 0.0
 
     @property
     def step(self) -> int:
@@ -53,8 +55,18 @@ class Journal:
         before = self._stage.config.stage1.steps if self._stage.number == 2 else 0
         return before + self._stage.steps_done
 
+    def next_batch(self, batches: Iterator[Batch]) -> Batch:
+        """Take the next batch; the wait for it is recorded with the next losses."""
+        began = time.monotonic()
+        batch = next(batches)
+        self._waited_seconds += time.monotonic() - began
+        return batch
+
     def losses(self, values: dict[str, float]) -> None:
-        """Record losses, the images seen, and the seconds a step has taken since the last time."""
+        """Record losses, images seen, and the seconds a step has taken since the last time.
+
+        ``data_wait_seconds`` are those of ``step_seconds`` in which the step waited for its batch.
+        """
         done, now = self._stage.steps_done, time.monotonic()
         last_done, last_time = self._lap
         self._lap = (done, now)
@@ -62,7 +74,9 @@ class Journal:
             **values,
             "images": float(done * self._images_per_step),
             "step_seconds": (now - last_time) / max(1, done - last_done),
+            "data_wait_seconds": self._waited_seconds / max(1, done - last_done),
         }
+        self._waited_seconds = 0.0
         prefix = f"stage{self._stage.number}/"
         self._recorder.metrics({prefix + name: v for name, v in figures.items()}, self.step)
 
@@ -103,12 +117,14 @@ def finite(losses: dict[str, Float[Tensor, ""]], stage: TrainingStage) -> dict[s
 
 
 def current_bundle(stage: TrainingStage, dataset: Dataset) -> ModelBundle:
-    """The model that a stage holds, with the data that it was trained on."""
+    """The model that a stage holds, with the data that it was trained on, and how."""
     info = dataset.info
     data: dict[str, Any] = {
         "kind": info.kind,
         "count": info.count,
         "fingerprint": info.fingerprint,
         "licence": info.licence,
+        "trained_on": stage.device.type,
+        "precision": "bfloat16" if stage.bfloat16 else "float32",
     }
     return bundle_of(stage, metrics={}, data=data)

@@ -1,13 +1,16 @@
-"""Optimisers, averaged weights and gradients shared between workers."""
+"""Optimisers, averaged weights, and what workers share of gradients."""
 
 import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch import distributed as dist
+
+from mixnmatch.networks.normalisation import MOMENTUM, BatchNorm
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -33,12 +36,37 @@ class Averaged(Generic[M]):
         for mine, theirs in zip(self.network.buffers(), live.buffers(), strict=True):
             mine.copy_(theirs)
 
+    @torch.no_grad()
+    def estimate_statistics(self, batches: Iterable[Any]) -> None:
+        """Give the average batch norm statistics of its own: the mean over some of its inputs.
+
+        Args:
+            batches: Inputs of the network.
+        """
+        layers = [m for m in self.network.modules() if isinstance(m, BatchNorm)]
+        for layer in layers:
+            layer.reset_running_stats()
+        self.network.train()
+        for number, batch in enumerate(batches):
+            for layer in layers:
+                layer.momentum = 1 / (number + 1)
+            self.network(batch)
+        for layer in layers:
+            layer.momentum = MOMENTUM
+        self.network.eval()
+
+    @torch.no_grad()
+    def restore(self, live: M) -> None:
+        """Let the live network go on from the averaged weights."""
+        for theirs, mine in zip(live.parameters(), self.network.parameters(), strict=True):
+            theirs.copy_(mine)
+
 
 def adam(
     parameters: Iterable[Tensor], *, lr: float, beta1: float, beta2: float
 ) -> torch.optim.Adam:
-    """Adam in its vectorised form."""
-    return torch.optim.Adam(parameters, lr=lr, betas=(beta1, beta2), foreach=True)
+    """Adam in one pass over the weights."""
+    return torch.optim.Adam(parameters, lr=lr, betas=(beta1, beta2), fused=True)
 
 
 def world_size() -> int:
@@ -74,12 +102,22 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
         gradient.copy_(piece.view_as(gradient))
 
 
-def update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One optimiser step: gradients of the loss, averaged over the workers."""
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    average_gradients(p for group in optimiser.param_groups for p in group["params"])
-    optimiser.step()
+@torch.no_grad()
+def mean_over_workers(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The mean of what each worker has."""
+    workers = world_size()
+    if workers > 1:
+        value = value.clone()
+        dist.all_reduce(value)
+        value /= workers
+    return value
+
+
+@torch.no_grad()
+def gradient_norm(parameters: Iterable[Tensor]) -> Float[Tensor, ""]:
+    """Euclidean norm of all gradients together."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return torch.stack(torch._foreach_norm(gradients)).norm()
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from mixnmatch.bundle import ModelBundle, load_bundle, save_bundle
 from mixnmatch.config import RunConfig, Stage1Config, Stage2Config
-from mixnmatch.data.batches import Batch, TrainingSet
+from mixnmatch.data.batches import TrainingSet
 from mixnmatch.data.store import Dataset
+from mixnmatch.device import keep_freed_memory
 from mixnmatch.errors import DataError, InputError
 from mixnmatch.metrics.evaluate import evaluate
 from mixnmatch.metrics.inception import load_inception
@@ -98,7 +99,7 @@ def check(
     pictures = TrainingSet(dataset, config.model.image_size, "train")
     for stage, schedule in ((1, config.stage1), (2, config.stage2)):
         if stage in stages:
-            pictures.batches(schedule.batch_size, seed=0).close()
+            pictures.check_batches(schedule.batch_size)
     if judge_kind(dataset) == "factors" and not len(dataset.indices("test")):
         raise DataError(f"{dataset.path}: has no pictures of split 'test' to mix")
 
@@ -118,6 +119,8 @@ def train(run: Run, stages: tuple[int, ...] = (1, 2)) -> dict[str, float]:
             run's.
         RunError: If a loss is no longer finite.
     """
+    if run.worker.device.type == "cpu":
+        keep_freed_memory()
     state = run.checkpoints.load()
     fresh = state is None
     if state is None and run.begin_from is not None:
@@ -127,7 +130,12 @@ def train(run: Run, stages: tuple[int, ...] = (1, 2)) -> dict[str, float]:
     metrics: dict[str, float] = {}
     stage1: CodeStage | None = None
     if 1 in stages and (state is None or state["stage"] == 1):
-        stage1 = CodeStage(run.config, run.worker.device, rank=run.worker.rank)
+        stage1 = CodeStage(
+            run.config,
+            run.worker.device,
+            rank=run.worker.rank,
+            world_size=run.worker.world_size,
+        )
         if fresh and run.worker.leads:
             # The untrained model's figures: what every later one is compared with.
             _evaluate(run, stage1, 0)
@@ -137,7 +145,12 @@ def train(run: Run, stages: tuple[int, ...] = (1, 2)) -> dict[str, float]:
         if stage1 is not None:
             stage2 = ShapeStage.after(stage1)
         else:
-            stage2 = ShapeStage(config, run.worker.device, rank=run.worker.rank)
+            stage2 = ShapeStage(
+                config,
+                run.worker.device,
+                rank=run.worker.rank,
+                world_size=run.worker.world_size,
+            )
             if state is None or state["stage"] == 1:
                 finished = _stage1_bundle(config, run.out / BUNDLE)
                 stage2.begin_with(finished.generator, finished.encoders)
@@ -152,7 +165,8 @@ def _train_stage(
     if state is not None:
         stage.load_state_dict(state)
     config, worker = run.config, run.worker
-    batches = TrainingSet(run.dataset, config.model.image_size, "train").batches(
+    pictures = TrainingSet(run.dataset, config.model.image_size, "train", worker.device)
+    batches = pictures.batches(
         schedule.batch_size,
         seed=config.seed + stage.number,
         start_step=stage.steps_done,
@@ -174,7 +188,8 @@ def _train_stage(
 
     with bar, contextlib.closing(batches):
         while stage.steps_done < schedule.steps:
-            losses = stage.step(_to_device(next(batches), worker.device))
+            batch = journal.next_batch(batches)
+            losses = stage.step(batch, watch=(stage.steps_done + 1) % config.log_every_steps == 0)
             bar.update()
             log, save = due(config.log_every_steps), due(config.checkpoint_every_steps)
             # Read only when needed: a look at the losses waits for the device.
@@ -209,6 +224,7 @@ def _state(run: Run, stage: TrainingStage) -> State:
 
 def _evaluate(run: Run, stage: TrainingStage, step: int) -> dict[str, float]:
     began = time.monotonic()
+    stage.settle()
     with stage.evaluating():
         bundle = current_bundle(stage, run.dataset)
         metrics = evaluate(bundle, run.dataset, run.config.evaluation, seed=run.config.seed)
@@ -226,9 +242,3 @@ def _stage1_bundle(config: RunConfig, path: Path) -> ModelBundle:
     if bundle.config.model != config.model:
         raise InputError(f"{path} is {bundle.config.model}: the run is for {config.model}")
     return bundle
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
-    return Batch(*(part.pin_memory().to(device, non_blocking=True) for part in batch))

@@ -1,19 +1,24 @@
 """Stage 1: generator and encoders, trained against background, child and pair discriminators."""
 
+from dataclasses import replace
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mixnmatch.codes import Codes, sample_free, sample_tied
-from mixnmatch.config import RunConfig
+from mixnmatch.config import RunConfig, Stage1Config
 from mixnmatch.data.batches import Batch
+from mixnmatch.draws import Draws
 from mixnmatch.losses import (
     background_patches,
     code_loss,
     fake_loss,
     gradient_penalty,
     patch_class_loss,
+    r1_penalty,
     real_loss,
     real_patch_loss,
 )
@@ -28,10 +33,40 @@ from mixnmatch.networks import (
 )
 from mixnmatch.networks.encoders import soften
 from mixnmatch.networks.generator import background_view
-from mixnmatch.training.optim import Averaged, adam, frozen, share_weights, update
-from mixnmatch.training.state import TrainingStage
+from mixnmatch.networks.layers import initialise
+from mixnmatch.networks.normalisation import untracked
+from mixnmatch.training.augment import augment
+from mixnmatch.training.optim import Averaged, adam, frozen, mean_over_workers, share_weights
+from mixnmatch.training.prepare import prepare_networks
+from mixnmatch.training.state import Losses, TrainingStage
 
-Losses = dict[str, Float[Tensor, ""]]
+STATISTICS_BATCHES = 32
+"""Batches of sampled codes that the averaged generator's own statistics are of."""
+
+
+class Part(NamedTuple):
+    """What a step shows the networks at once: a batch, or one of its micro-batches."""
+
+    real: Batch
+    tied: Codes
+    """Codes that the generator paints from."""
+    free: Bool[Tensor, "B 1 N N"]
+    """Patches of the real background views that see nothing of the object."""
+
+
+class Shown(NamedTuple):
+    """What generator and encoders make of a part."""
+
+    layers: Layers
+    background: Float[Tensor, "B 3 T T"]
+    """The painted background, as its discriminator sees it."""
+    encoded: Codes
+    """Of the real pictures."""
+
+    def detach(self) -> "Shown":
+        """The same, cut from the graph that made it."""
+        layers = Layers(*(layer.detach() for layer in self.layers))
+        return Shown(layers, self.background.detach(), self.encoded.detach())
 
 
 class CodeStage(TrainingStage):
@@ -40,15 +75,21 @@ class CodeStage(TrainingStage):
     Args:
         config: The run's configuration.
         device: Where networks and batches live.
-        rank: Number of this data-parallel worker; each draws its own codes.
+        rank: Number of this data-parallel worker.
+        world_size: Number of these workers; each draws its part of the codes.
     """
 
     number = 1
 
     def __init__(
-        self, config: RunConfig, device: torch.device | str = "cpu", *, rank: int = 0
+        self,
+        config: RunConfig,
+        device: torch.device | str = "cpu",
+        *,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
-        super().__init__(config, torch.device(device), rank)
+        super().__init__(config, torch.device(device), rank, world_size)
         model, optim = config.model, config.stage1
         with self.seeded_weights():
             self.generator = Generator(model).to(device)
@@ -57,13 +98,23 @@ class CodeStage(TrainingStage):
             self.parent_classifier = ParentClassifier(model).to(device)
             self.child_discriminator = ChildDiscriminator(model).to(device)
             self.pair_discriminators = PairDiscriminators(model).to(device)
-        self.average = Averaged(self.generator, optim.ema_decay)
+            if optim.pair_init == "orthogonal":
+                initialise(self.pair_discriminators)
+        self.average = Averaged(self.generator, average_decay(optim, world_size))
         share_weights(self.modules().values())
+        # A compiled network has no gradient of a gradient, which the penalties need.
+        eager = ["pair_discriminators"] + ["child_discriminator"] * bool(config.weights.child_r1)
+        networks = self.modules()
+        average = {"generator_average": networks.pop("generator_average")}
+        prepare_networks(networks, config.compute, self.device, eager)
+        # Worker 0 evaluates alone: the average must not wait for the others when it is settled.
+        prepare_networks(average, replace(config.compute, sync_batch_norm=False), self.device)
 
         def optimiser(*modules: nn.Module) -> torch.optim.Adam:
             parameters = [p for module in modules for p in module.parameters()]
             return adam(parameters, lr=optim.lr, beta1=optim.beta1, beta2=optim.beta2)
 
+        self.last_r1 = torch.zeros((), device=self.device)
         child = self.child_discriminator
         self.optimisers = {
             "background": optimiser(self.background_discriminator),
@@ -86,108 +137,158 @@ class CodeStage(TrainingStage):
             "pair_discriminators": self.pair_discriminators,
         }
 
-    def step(self, batch: Batch) -> Losses:
-        """One update of every network.
-
-        Args:
-            batch: Real pictures, on the stage's device.
-
-        Returns:
-            Every loss term before its weight, detached and still on the device.
-        """
-        tied = sample_tied(self.config.model, batch.image.shape[0], self.random)
-        layers: Layers = self.generator(tied)
-        painted_background = background_view(layers.background)
-        encoded = soften(self.encoders.logits(batch.image))
-
-        losses = self._update_background(batch, painted_background.detach())
-        losses |= self._update_child(batch, layers.child_image.detach())
-        losses |= self._update_pairs(
-            (batch.image, encoded.detach()), (layers.child_image.detach(), tied)
+    def settle(self) -> None:
+        """Estimate the averaged generator's own batch norm statistics, where that is wanted."""
+        if self.config.stage1.average_statistics == "live":
+            return
+        random = torch.Generator(self.device).manual_seed(self.config.seed)
+        count = self.config.stage1.batch_size
+        self.average.estimate_statistics(
+            sample_tied(self.config.model, count, random) for _ in range(STATISTICS_BATCHES)
         )
-        losses |= self._update_generator(batch, layers, painted_background, tied, encoded)
+
+    def step(self, batch: Batch, *, watch: bool = False) -> Losses:
+        """One update of every network; see ``TrainingStage.step``."""
+        parts = self._parts(batch)
+        # One part is painted once for all phases. Of several only pixels are kept: the graphs of
+        # all at once would take the memory that dividing the batch is to save.
+        whole = len(parts) == 1
+        with torch.set_grad_enabled(whole), self.autocast():
+            shown = [self._show(part) for part in parts]
+        seen = [each.detach() for each in shown]
+        free = torch.cat([part.free for part in parts]).to(batch.background.dtype)
+        share = mean_over_workers(free.mean())
+
+        losses = self.update(
+            "background",
+            lambda k, _: self._background_loss(parts[k], seen[k], share, watch),
+            watch=watch,
+        )
+        losses |= self.update(
+            "child", lambda k, draws: self._child_loss(parts[k], seen[k], draws, watch), watch=watch
+        )
+        losses |= self.update(
+            "pair", lambda k, draws: self._pair_loss(parts[k], seen[k], draws), watch=watch
+        )
+        child = self.child_discriminator
+        with frozen(
+            self.background_discriminator, self.pair_discriminators, child.trunk, child.real_head
+        ):
+            losses |= self.update(
+                "generator",
+                lambda k, draws: self._generator_loss(
+                    parts[k], shown[k] if whole else self._show_again(parts[k]), draws
+                ),
+                watch=watch,
+            )
         self.average.update(self.generator)
         self.steps_done += 1
-        return {name: loss.detach() for name, loss in losses.items()}
+        adopt = self.config.stage1.adopt_average_every_steps
+        if adopt and self.steps_done % adopt == 0:
+            self.average.restore(self.generator)
+        return losses
 
-    def _update_background(self, batch: Batch, painted: Float[Tensor, "B 3 T T"]) -> Losses:
-        weights, discriminator = self.config.weights, self.background_discriminator
+    def _parts(self, batch: Batch) -> list[Part]:
+        count, parts = len(batch.image), self.config.compute.micro_batches
+        tied = self.sample(sample_tied, count)
         free = background_patches(batch.background_box, self.config.model.image_size)
-        scores = discriminator(batch.background)
-        real = real_patch_loss(scores.real, free)
-        fake = fake_loss(discriminator(painted).real)
-        kind = patch_class_loss(scores.background, free)
-        update(
-            self.optimisers["background"],
-            weights.background_real * (real + fake) + weights.background_class * kind,
-        )
-        return {
+        return [
+            Part(
+                Batch(*(field.chunk(parts)[k] for field in batch)),
+                tied.part(k, parts),
+                free.chunk(parts)[k],
+            )
+            for k in range(parts)
+        ]
+
+    def _show(self, part: Part) -> Shown:
+        layers: Layers = self.generator(part.tied)
+        encoded = soften(self.encoders.logits(part.real.image))
+        return Shown(layers, background_view(layers.background), encoded)
+
+    def _show_again(self, part: Part) -> Shown:
+        with untracked([self.generator, self.encoders]):
+            return self._show(part)
+
+    def _background_loss(
+        self, part: Part, seen: Shown, free_share: Float[Tensor, ""], watch: bool
+    ) -> tuple[Tensor, Losses]:
+        weights, discriminator = self.config.weights, self.background_discriminator
+        scores, painted = discriminator(part.real.background), discriminator(seen.background)
+        real = real_patch_loss(scores.real, part.free, free_share)
+        fake = fake_loss(painted.real)
+        kind = patch_class_loss(scores.background, part.free)
+        terms = {
             "background_d/real": real,
             "background_d/fake": fake,
             "background_d/class": kind,
-            "background_d/free_patches": free.float().mean(),
+            "background_d/free_patches": part.free.float().mean(),
         }
+        if watch:
+            terms["background_d/real_logit"] = scores.real.mean()
+            terms["background_d/fake_logit"] = painted.real.mean()
+        return weights.background_real * (real + fake) + weights.background_class * kind, terms
 
-    def _update_child(self, batch: Batch, painted: Float[Tensor, "B 3 S S"]) -> Losses:
-        real = real_loss(self.child_discriminator.real_logits(batch.image))
-        fake = fake_loss(self.child_discriminator.real_logits(painted))
-        update(self.optimisers["child"], self.config.weights.child_real * (real + fake))
-        return {"child_d/real": real, "child_d/fake": fake}
+    def _child_loss(
+        self, part: Part, seen: Shown, draws: Draws, watch: bool
+    ) -> tuple[Tensor, Losses]:
+        config, critic = self.config.stage1, self.child_discriminator.real_logits
+        real_logits = critic(augment(part.real.image, config.augmentations, draws))
+        fake_logits = critic(augment(seen.layers.child_image, config.augmentations, draws))
+        real, fake = real_loss(real_logits), fake_loss(fake_logits)
+        loss = self.config.weights.child_real * (real + fake)
+        terms = {"child_d/real": real, "child_d/fake": fake}
+        if watch:
+            terms["child_d/real_logit"] = real_logits.mean()
+            terms["child_d/fake_logit"] = fake_logits.mean()
+        if self.config.weights.child_r1 and self.steps_done % config.r1_every_steps == 0:
+            with torch.autocast(self.device.type, enabled=False):
+                penalty = r1_penalty(critic, part.real.image)
+            loss = loss + self.config.weights.child_r1 * config.r1_every_steps * penalty
+            self.last_r1 = penalty.detach()
+        if self.config.weights.child_r1:
+            terms["child_d/r1"] = self.last_r1
+        return loss, terms
 
-    def _update_pairs(
-        self,
-        real: tuple[Float[Tensor, "B 3 S S"], Codes],
-        fake: tuple[Float[Tensor, "B 3 S S"], Codes],
-    ) -> Losses:
-        critics = self.pair_discriminators
-        real_score = critics(*real, self.random).sum(dim=1).mean()
-        fake_score = critics(*fake, self.random).sum(dim=1).mean()
-        penalty = gradient_penalty(critics, real, fake, self.random)
-        weights = self.config.weights
-        update(
-            self.optimisers["pair"],
-            weights.pair * (fake_score - real_score) + weights.gradient_penalty * penalty,
-        )
-        return {
+    def _pair_loss(self, part: Part, seen: Shown, draws: Draws) -> tuple[Tensor, Losses]:
+        weights, critics = self.config.weights, self.pair_discriminators
+        real = (part.real.image, seen.encoded)
+        fake = (seen.layers.child_image, part.tied)
+        real_score = critics(*real, draws).sum(dim=1).mean()
+        fake_score = critics(*fake, draws).sum(dim=1).mean()
+        with torch.autocast(self.device.type, enabled=False):
+            penalty = gradient_penalty(critics, real, fake, draws)
+        loss = weights.pair * (fake_score - real_score) + weights.gradient_penalty * penalty
+        return loss, {
             "pair_d/real_score": real_score,
             "pair_d/fake_score": fake_score,
             "pair_d/gradient_penalty": penalty,
         }
 
-    def _update_generator(
-        self,
-        batch: Batch,
-        layers: Layers,
-        painted_background: Float[Tensor, "B 3 T T"],
-        tied: Codes,
-        encoded: Codes,
-    ) -> Losses:
-        child = self.child_discriminator
-        with frozen(
-            self.background_discriminator, self.pair_discriminators, child.trunk, child.real_head
-        ):
-            scores = self.background_discriminator(painted_background)
-            parent_logits = self.parent_classifier(layers.parent_mask * layers.parent_foreground)
-            child_logits = child.code_logits(layers.child_mask * layers.child_foreground)
-            real_score = self.pair_discriminators(batch.image, encoded, self.random)
-            fake_score = self.pair_discriminators(layers.child_image, tied, self.random)
-            losses = {
-                "background_real": real_loss(scores.real),
-                "background_class": real_loss(scores.background),
-                "child_real": real_loss(child.real_logits(layers.child_image)),
-                "parent_code": code_loss(parent_logits, tied.p),
-                "child_code": code_loss(child_logits, tied.c),
-                "pair": (real_score - fake_score).sum(dim=1).mean(),
-                **self._encoder_losses(batch.image.shape[0]),
-            }
-            weights = self.config.weights
-            total = torch.stack([getattr(weights, name) * loss for name, loss in losses.items()])
-            update(self.optimisers["generator"], total.sum())
-        return {f"generator/{name}": loss for name, loss in losses.items()}
+    def _generator_loss(self, part: Part, shown: Shown, draws: Draws) -> tuple[Tensor, Losses]:
+        layers, child, weights = shown.layers, self.child_discriminator, self.config.weights
+        scores = self.background_discriminator(shown.background)
+        parent_logits = self.parent_classifier(layers.parent_mask * layers.parent_foreground)
+        child_logits = child.code_logits(layers.child_mask * layers.child_foreground)
+        real_score = self.pair_discriminators(part.real.image, shown.encoded, draws)
+        fake_score = self.pair_discriminators(layers.child_image, part.tied, draws)
+        augmented = augment(layers.child_image, self.config.stage1.augmentations, draws)
+        losses = {
+            "background_real": real_loss(scores.real),
+            "background_class": real_loss(scores.background),
+            "child_real": real_loss(child.real_logits(augmented)),
+            "parent_code": code_loss(parent_logits, part.tied.p),
+            "child_code": code_loss(child_logits, part.tied.c),
+            "pair": (real_score - fake_score).sum(dim=1).mean(),
+            **self._encoder_losses(len(part.real.image), draws),
+        }
+        total = torch.stack([getattr(weights, name) * loss for name, loss in losses.items()])
+        return total.sum(), {f"generator/{name}": loss for name, loss in losses.items()}
 
-    def _encoder_losses(self, count: int) -> Losses:
+    def _encoder_losses(self, count: int, draws: Draws) -> Losses:
         """The encoders' errors on pictures painted from free codes, which teach them alone."""
-        free = sample_free(self.config.model, count, self.random)
+        free = sample_free(self.config.model, count * draws.parts, draws.generator)
+        free = free.part(draws.part, draws.parts)
         with torch.no_grad():
             image = self.generator(free).child_image
         predicted = self.encoders.logits(image)
@@ -197,3 +298,10 @@ class CodeStage(TrainingStage):
             "encode_p": code_loss(predicted.p, free.p),
             "encode_c": code_loss(predicted.c, free.c),
         }
+
+
+def average_decay(config: Stage1Config, world_size: int) -> float:
+    """Decay a step of the averaged generator, from the half-life in images where there is one."""
+    if config.ema_half_life_images is None:
+        return config.ema_decay
+    return float(0.5 ** (config.batch_size * world_size / config.ema_half_life_images))

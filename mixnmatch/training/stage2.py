@@ -1,17 +1,21 @@
 """Stage 2: the shape extractor, trained against the features of the finished generator."""
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mixnmatch.codes import Codes, sample_free
 from mixnmatch.config import RunConfig
 from mixnmatch.data.batches import Batch
+from mixnmatch.draws import Draws
 from mixnmatch.losses import fake_loss, real_loss
 from mixnmatch.networks import Encoders, FeatureDiscriminator, Generator, ShapeExtractor
-from mixnmatch.training.optim import adam, frozen, share_weights, update
-from mixnmatch.training.stage1 import CodeStage, Losses
-from mixnmatch.training.state import TrainingStage
+from mixnmatch.networks.normalisation import untracked
+from mixnmatch.training.optim import adam, frozen, share_weights
+from mixnmatch.training.prepare import prepare_networks
+from mixnmatch.training.stage1 import CodeStage
+from mixnmatch.training.state import Losses, TrainingStage
 
 
 class ShapeStage(TrainingStage):
@@ -20,15 +24,21 @@ class ShapeStage(TrainingStage):
     Args:
         config: The run's configuration.
         device: Where networks and batches live.
-        rank: Number of this data-parallel worker; each draws its own codes.
+        rank: Number of this data-parallel worker.
+        world_size: Number of these workers; each draws its part of the codes.
     """
 
     number = 2
 
     def __init__(
-        self, config: RunConfig, device: torch.device | str = "cpu", *, rank: int = 0
+        self,
+        config: RunConfig,
+        device: torch.device | str = "cpu",
+        *,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
-        super().__init__(config, torch.device(device), rank)
+        super().__init__(config, torch.device(device), rank, world_size)
         model, optim = config.model, config.stage2
         with self.seeded_weights():
             self.extractor = ShapeExtractor(model).to(device)
@@ -36,6 +46,7 @@ class ShapeStage(TrainingStage):
             self.generator = Generator(model).to(device).eval().requires_grad_(False)
             self.encoders = Encoders(model).to(device).eval().requires_grad_(False)
         share_weights(self.modules().values())
+        prepare_networks(self.modules(), config.compute, self.device)
 
         def optimiser(module: nn.Module, lr: float) -> torch.optim.Adam:
             return adam(module.parameters(), lr=lr, beta1=optim.beta1, beta2=optim.beta2)
@@ -48,7 +59,8 @@ class ShapeStage(TrainingStage):
     @classmethod
     def after(cls, stage1: CodeStage) -> "ShapeStage":
         """Begin stage 2 with the averaged generator and the encoders of stage 1."""
-        stage = cls(stage1.config, stage1.device, rank=stage1.rank)
+        stage1.settle()
+        stage = cls(stage1.config, stage1.device, rank=stage1.rank, world_size=stage1.world_size)
         stage.begin_with(stage1.average.network, stage1.encoders)
         return stage
 
@@ -68,41 +80,51 @@ class ShapeStage(TrainingStage):
             "feature_discriminator": self.feature_discriminator,
         }
 
-    def step(self, batch: Batch) -> Losses:
-        """One update of the extractor and of its discriminator.
+    def step(self, batch: Batch, *, watch: bool = False) -> Losses:
+        """One update of the extractor and of its discriminator; see ``TrainingStage.step``."""
+        count, parts = len(batch.image), self.config.compute.micro_batches
+        real = batch.image.chunk(parts)
+        codes = self._sample_codes(count)
+        with torch.no_grad(), self.autocast():
+            painted = [self.generator(codes.part(k, parts)) for k in range(parts)]
+        with torch.set_grad_enabled(parts == 1), self.autocast():
+            extracted = [self.extractor(image) for image in real]
 
-        Args:
-            batch: Real pictures, on the stage's device.
+        def judged(k: int, _: Draws) -> tuple[Tensor, Losses]:
+            of_extracted = self.feature_discriminator(extracted[k].detach())
+            of_painted = self.feature_discriminator(painted[k].shape_feature)
+            fake, true = fake_loss(of_extracted), real_loss(of_painted)
+            terms = {"feature_d/real": true, "feature_d/fake": fake}
+            if watch:
+                terms["feature_d/real_logit"] = of_painted.mean()
+                terms["feature_d/fake_logit"] = of_extracted.mean()
+            return fake + true, terms
 
-        Returns:
-            Every loss term before its weight, detached and still on the device.
-        """
-        with torch.no_grad():
-            painted = self.generator(self._sample_codes(batch.image.shape[0]))
-        extracted = self.extractor(batch.image)
-        discriminator, weights = self.feature_discriminator, self.config.weights
-
-        fake = fake_loss(discriminator(extracted.detach()))
-        real = real_loss(discriminator(painted.shape_feature))
-        update(self.optimisers["feature"], fake + real)
-
-        with frozen(discriminator):
-            adversarial = real_loss(discriminator(extracted))
-            distance = F.l1_loss(self.extractor(painted.child_image), painted.shape_feature)
+        def extractor_loss(k: int, _: Draws) -> tuple[Tensor, Losses]:
+            weights = self.config.weights
+            again = extracted[k] if parts == 1 else self._extract_again(real[k])
+            adversarial = real_loss(self.feature_discriminator(again))
+            distance = F.l1_loss(self.extractor(painted[k].child_image), painted[k].shape_feature)
             loss = weights.feature_adversarial * adversarial + weights.feature_l1 * distance
-            update(self.optimisers["extractor"], loss)
+            return loss, {
+                "extractor/feature_adversarial": adversarial,
+                "extractor/feature_l1": distance,
+            }
+
+        losses = self.update("feature", judged, watch=watch)
+        with frozen(self.feature_discriminator):
+            losses |= self.update("extractor", extractor_loss, watch=watch)
         self.steps_done += 1
-        return {
-            "feature_d/real": real.detach(),
-            "feature_d/fake": fake.detach(),
-            "extractor/feature_adversarial": adversarial.detach(),
-            "extractor/feature_l1": distance.detach(),
-        }
+        return losses
+
+    def _extract_again(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C S S"]:
+        with untracked([self.extractor]):
+            return self.extractor(image)
 
     def _sample_codes(self, count: int) -> Codes:
         """Free codes; in some batches the shape code is soft, as encoded ones are."""
-        codes = sample_free(self.config.model, count, self.random)
+        codes = self.sample(sample_free, count)
         draw = torch.rand((), generator=self.random, device=self.device)
-        noise = torch.randn(codes.p.shape, generator=self.random, device=self.device)
+        noise = Draws(self.random, self.rank, self.world_size).normal(*codes.p.shape)
         soft = draw < self.config.stage2.soft_shape_probability
         return codes._replace(p=torch.where(soft, torch.softmax(noise, dim=1), codes.p))

@@ -8,16 +8,18 @@ from torch import Tensor
 
 from mixnmatch.codes import Codes, sample_free
 from mixnmatch.config import ModelConfig
+from mixnmatch.draws import Draws
 from mixnmatch.losses import (
     background_patches,
     code_loss,
     fake_loss,
     gradient_penalty,
     patch_class_loss,
+    r1_penalty,
     real_loss,
     real_patch_loss,
 )
-from mixnmatch.networks import PairDiscriminators
+from mixnmatch.networks import ChildDiscriminator, PairDiscriminators
 
 SHAPES = [(1, 1), (7, 1), (3, 1, 24, 24), (2, 5)]
 
@@ -131,6 +133,24 @@ def test_no_free_patch_is_no_loss() -> None:
     assert not gradient.any()
 
 
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_parts_of_masked_patches_add_up(parts: int) -> None:
+    scores = logits(4, 1, 24, 24).requires_grad_()
+    free = torch.rand(4, 1, 24, 24, generator=torch.Generator().manual_seed(5)) < 0.3
+    free[0] = False  # a part that has none still counts
+    share = free.double().mean()
+    pieces = zip(scores.chunk(parts), free.chunk(parts), strict=True)
+    divided = sum(real_patch_loss(*piece, share) for piece in pieces) / parts
+    whole = real_patch_loss(scores, free)
+    torch.testing.assert_close(divided, whole, rtol=1e-12, atol=0)
+    for ours, right in zip(
+        torch.autograd.grad(divided, scores), torch.autograd.grad(whole, scores), strict=True
+    ):
+        torch.testing.assert_close(ours, right, rtol=1e-12, atol=0)
+    none = torch.zeros_like(free)
+    assert real_patch_loss(scores, none, none.double().mean()).item() == 0
+
+
 @pytest.mark.parametrize(("count", "categories"), [(1, 1), (5, 3), (3, 40)])
 @pytest.mark.parametrize("soft", [False, True])
 def test_codes(count: int, categories: int, soft: bool) -> None:
@@ -173,7 +193,7 @@ def test_gradient_penalty(count: int, supers: int, fine: int, noise_dim: int) ->
     real, fake = pair(), pair()
     real = (real[0], Codes(*(torch.softmax(code, dim=1) for code in real[1])))
     state = torch.Generator().set_state(random.get_state())
-    ours = gradient_penalty(critics, real, fake, random)
+    ours = gradient_penalty(critics, real, fake, Draws(random))
 
     # The same numbers, drawn again: a weight for the picture, one for each code, then the noise.
     weights = [
@@ -191,7 +211,7 @@ def test_gradient_penalty(count: int, supers: int, fine: int, noise_dim: int) ->
             code[i] = (1 - b) * real[1][k][i] + b * fake[1][k][i]
         image.requires_grad_()
         code.requires_grad_()
-        score = critic(image, code, state).sum()
+        score = critic(image, code, Draws(state)).sum()
         for gradient in torch.autograd.grad(score, [image, code], create_graph=True):
             for i in range(count):
                 norm = (gradient[i] ** 2).sum().sqrt()
@@ -205,3 +225,73 @@ def test_gradient_penalty(count: int, supers: int, fine: int, noise_dim: int) ->
     ):
         assert a.abs().max() > 0
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
+def test_r1_of_a_critic_that_is_known() -> None:
+    """``f(x) = Σ a·x²/2`` has the gradient ``a·x``."""
+    image, weight = logits(5, 3, 4, 4), logits(3, 4, 4, seed=1)
+    slow = 0.0
+    for picture in image:
+        gradient = [a * x for a, x in zip(weight.flatten(), picture.flatten(), strict=True)]
+        slow += sum(float(g) ** 2 for g in gradient) / 2 / len(image)
+
+    def critic(x: Tensor) -> Tensor:
+        return (weight * x**2 / 2).sum(dim=(1, 2, 3))[:, None]
+
+    assert r1_penalty(critic, image).item() == pytest.approx(slow, rel=1e-12)
+    assert not image.requires_grad
+
+
+def child(pack_size: int = 1) -> ChildDiscriminator:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        image_size=32, discriminator_width=4, fine_categories=2, super_categories=1,
+        pack_size=pack_size,
+    )  # fmt: skip
+    return ChildDiscriminator(config).double()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("pack_size", [1, 2])
+def test_r1_picture_by_picture(training: bool, pack_size: int) -> None:
+    critic = child(pack_size).train(training)
+    image = (logits(4, 3, 32, 32) / 4).requires_grad_()
+    slow = torch.zeros((), dtype=torch.float64)
+    total = critic.real_logits(image).sum()
+    for k in range(len(image)):  # batch norm joins the pictures of a batch in training
+        (gradient,) = torch.autograd.grad(total, image, create_graph=True)
+        slow = slow + (gradient[k] ** 2).sum() / 2 / len(image)
+    ours = r1_penalty(critic.real_logits, image)
+    torch.testing.assert_close(ours, slow, rtol=1e-12, atol=0)
+    weights = [
+        p for p in [*critic.trunk.parameters(), *critic.real_head.parameters()] if p.ndim > 1
+    ]
+    for mine, right in zip(
+        torch.autograd.grad(ours, weights), torch.autograd.grad(slow, weights), strict=True
+    ):
+        assert right.abs().max() > 0
+        torch.testing.assert_close(mine, right, rtol=1e-9, atol=1e-12)
+
+
+def test_the_gradient_of_r1_by_differences() -> None:
+    """Through batch norm in training, along a random direction of all weights at once."""
+    critic, image = child(), logits(4, 3, 32, 32) / 4
+    weights = [*critic.trunk.parameters(), *critic.real_head[0].parameters()][:-1]
+    gradients = torch.autograd.grad(r1_penalty(critic.real_logits, image), weights)
+    random = torch.Generator().manual_seed(2)
+    steps = [torch.randn(w.shape, generator=random, dtype=torch.float64) for w in weights]
+    slope = sum(float((g * s).sum()) for g, s in zip(gradients, steps, strict=True))
+
+    def moved(size: float) -> float:
+        with torch.no_grad():
+            for weight, step in zip(weights, steps, strict=True):
+                weight += size * step
+        value = r1_penalty(critic.real_logits, image).item()
+        with torch.no_grad():
+            for weight, step in zip(weights, steps, strict=True):
+                weight -= size * step
+        return value
+
+    size = 1e-7  # so small that no unit crosses the kink of its activation
+    assert slope == pytest.approx((moved(size) - moved(-size)) / (2 * size), rel=1e-4)
+    assert abs(slope) > 1e-3

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixnmatch.config import (
+    ComputeConfig,
     EvaluationConfig,
     LossWeights,
     ModelConfig,
@@ -31,9 +32,23 @@ runs = st.builds(
     RunConfig,
     model=models,
     weights=st.builds(LossWeights, pair=st.floats(0, 1e6), encode_z=st.floats(0, 9)),
-    stage1=st.builds(Stage1Config, lr=rates, ema_decay=st.floats(0, 0.9999)),
+    stage1=st.builds(
+        Stage1Config,
+        lr=rates,
+        ema_decay=st.floats(0, 0.9999),
+        ema_half_life_images=st.none() | st.integers(1, 10**6),
+        average_statistics=st.sampled_from(["live", "estimated"]),
+        augment=st.sampled_from(["", "color", "cutout,translation"]),
+    ),
     stage2=st.builds(Stage2Config, lr=rates, soft_shape_probability=st.floats(0, 1)),
     evaluation=st.builds(EvaluationConfig, inception_weights=st.none() | st.text()),
+    compute=st.builds(
+        ComputeConfig,
+        precision=st.sampled_from(["auto", "float32", "bfloat16"]),
+        channels_last=st.none() | st.booleans(),
+        compile=st.booleans(),
+        micro_batches=st.sampled_from([1, 2, 3, 6]),
+    ),
     seed=st.integers(0, 2**63),
 )
 
@@ -61,8 +76,9 @@ def test_left_out_keys_keep_the_published_values() -> None:
         ("stage3.steps", "stage2.steps or stage1.steps"),
         ("seeds", "did you mean seed?"),
         ("model", "model.image_size"),
+        ("compute.precison", "did you mean compute.precision"),
         ("stage1.lr.x", ""),
-        ("xyzzy", "known are model, weights, stage1, stage2, evaluation, seed"),
+        ("xyzzy", "known are model, weights, stage1, stage2, evaluation, compute, seed"),
         ("model.xyzzy", "known are model.image_size, model.super_categories"),
         ("", "known are"),
     ],
@@ -109,6 +125,13 @@ def test_an_unknown_key_in_a_table_is_refused() -> None:
         ("evaluation.samples", 7, "at least 8"),
         ("evaluation.classifier_steps", 0, "at least 1"),
         ("log_every_steps", 0, "at least 1"),
+        ("model.pack_size", 0, "at least 1"),
+        ("model.pack_size", 5, "a divisor of the 12 pictures that a step sees at once"),
+        ("weights.child_r1", -0.5, "finite and at least 0"),
+        ("stage1.ema_half_life_images", 0, "at least 1, or none"),
+        ("stage1.adopt_average_every_steps", -1, "0 (never) or more"),
+        ("stage1.r1_every_steps", 0, "at least 1"),
+        ("compute.micro_batches", 0, "at least 1"),
         ("seed", -1, "at least 0"),
     ],
 )
@@ -119,6 +142,68 @@ def test_a_value_out_of_range_is_named(key: str, value: float, right: str) -> No
     assert message.startswith(f"{key} is ")
     assert right in message
     assert str(value).rstrip("0").rstrip(".") in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "right"),
+    [
+        ("compute.precision", "float16", "auto, float32 or bfloat16"),
+        ("compute.precision", "", "auto, float32 or bfloat16"),
+        ("stage1.average_statistics", "own", "live or estimated"),
+        ("stage1.pair_init", "xavier", "default or orthogonal"),
+        ("stage1.augment", "colour", "any of color, translation and cutout, joined by commas"),
+        ("stage1.augment", "color,", "any of color, translation and cutout"),
+        ("stage1.augment", "color, cutout", "any of color, translation and cutout"),
+    ],
+)
+def test_an_unknown_choice_is_named(key: str, value: str, right: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        override(RunConfig(), {key: value})
+    message = str(caught.value)
+    assert message.startswith(f"{key} is {value!r}: it must be ")
+    assert right in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"compute.micro_batches": 5},
+            "stage1.batch_size is 12: it must be a multiple of compute.micro_batches, which is 5",
+        ),
+        (
+            {"compute.micro_batches": 12},
+            "stage1.batch_size is 12: it must be a multiple of compute.micro_batches, which is 12, "
+            "with two pictures a part",
+        ),
+        (
+            {"compute.micro_batches": 4, "stage2.batch_size": 6},
+            "stage2.batch_size is 6: it must be a multiple of compute.micro_batches, which is 4",
+        ),
+        (
+            {"model.pack_size": 4, "compute.micro_batches": 2},
+            "model.pack_size is 4: it must be a divisor of the 6 pictures that a step sees at once",
+        ),
+    ],
+)
+def test_sizes_that_do_not_go_together(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        override(RunConfig(), changes)
+    assert str(caught.value).startswith(message)
+
+
+def test_sizes_that_go_together() -> None:
+    config = override(RunConfig(), {"model.pack_size": 3, "compute.micro_batches": 4})
+    assert (config.model.pack_size, config.compute.micro_batches) == (3, 4)
+    # Stage 2 has no packs.
+    override(RunConfig(), {"model.pack_size": 3, "stage2.batch_size": 4})
+
+
+def test_augmentations() -> None:
+    assert Stage1Config().augmentations == ()
+    policies = Stage1Config(augment="cutout,color").augmentations
+    assert policies == ("cutout", "color")  # in the order of their use
 
 
 @pytest.mark.parametrize(
@@ -135,6 +220,13 @@ def test_a_value_out_of_range_is_named(key: str, value: float, right: str) -> No
         ({"stage1": 3}, "stage1 is 3: it must be a table of keys"),
         ({"stage1": [["lr", 1]]}, "stage1 is "),
         ({"evaluation": {"inception_weights": 3}}, "evaluation.inception_weights is 3"),
+        ({"compute": {"compile": 1}}, "compute.compile is 1: it must be of type bool"),
+        ({"compute": {"compile": "yes"}}, "compute.compile is 'yes': it must be of type bool"),
+        ({"compute": {"compile": None}}, "compute.compile is None"),
+        ({"compute": {"channels_last": "auto"}}, "compute.channels_last is 'auto'"),
+        ({"compute": {"micro_batches": True}}, "compute.micro_batches is True"),
+        ({"stage1": {"augment": None}}, "stage1.augment is None: it must be of type str"),
+        ({"stage1": {"ema_half_life_images": 1.5}}, "stage1.ema_half_life_images is 1.5"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_named(values: dict[str, Any], named: str) -> None:
@@ -163,6 +255,8 @@ def test_changes_are_checked_together() -> None:
         ("a=1e-4", 1e-4),
         ("a=none", None),
         ("a=Null", None),
+        ("a=true", True),
+        ("a=False", False),
         ("a=b=c", "b=c"),
         ("a=", ""),
         ("a=runs/x.pth", "runs/x.pth"),
@@ -170,6 +264,26 @@ def test_changes_are_checked_together() -> None:
 )
 def test_assignments(text: str, value: object) -> None:
     assert parse_assignment(text) == ("a", value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("compute.compile=true", True),
+        ("compute.compile=FALSE", False),
+        ("compute.sync_batch_norm=true", True),
+        ("compute.channels_last=false", False),
+        ("compute.channels_last=none", None),
+        ("compute.precision=bfloat16", "bfloat16"),
+        ("stage1.augment=color,cutout", "color,cutout"),
+        ("stage1.augment=", ""),
+        ("stage1.ema_half_life_images=1e4", 10_000),
+        ("weights.child_r1=1", 1.0),
+    ],
+)
+def test_settings_from_a_command_line(text: str, value: object) -> None:
+    key, given = parse_assignment(text)
+    assert flatten(override(RunConfig(), {key: given}))[key] == value
 
 
 @pytest.mark.parametrize("text", ["", "=", "=3", "stage1.lr", "stage1.lr 3"])

@@ -1,10 +1,10 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mixnmatch.codes import Codes, sample_free, sample_tied
 from mixnmatch.config import ModelConfig
+from mixnmatch.draws import Draws
 from mixnmatch.losses import background_patches
 from mixnmatch.networks import (
     BackgroundDiscriminator,
@@ -20,7 +20,6 @@ from mixnmatch.networks import (
 from mixnmatch.networks.discriminators import patch_geometry
 from mixnmatch.networks.encoders import soften
 from mixnmatch.networks.generator import background_view
-from mixnmatch.networks.layers import GLU, Residual, UpConv3, code_head, initialise
 
 SIDES = (32, 64, 128, 256)
 
@@ -209,64 +208,6 @@ def test_up_block_widths_at_other_sides(
     assert convolutions(generator.parent_stage) == parent
 
 
-@pytest.mark.parametrize("size", [(4, 4), (5, 3), (1, 1), (8, 2)])
-def test_up_convolution_is_nearest_then_convolution(size: tuple[int, int]) -> None:
-    layer = UpConv3(3, 4).double()
-    nn.init.normal_(layer.weight)
-    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
-    plain = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), layer.weight, padding=1)
-    ours = layer(x)
-    torch.testing.assert_close(ours, plain)
-    seed = torch.randn_like(plain)
-    for a, b in zip(
-        torch.autograd.grad(ours, [x, layer.weight], seed),
-        torch.autograd.grad(plain, [x, layer.weight], seed),
-        strict=True,
-    ):
-        torch.testing.assert_close(a, b)
-
-
-def test_up_convolution_keeps_nothing_but_its_weight_in_a_state() -> None:
-    assert list(UpConv3(1, 1).state_dict()) == ["weight"]
-    with torch.device("meta"):
-        assert UpConv3(1, 1).phases.device.type == "cpu"
-
-
-def test_glu_and_residual() -> None:
-    x = torch.randn(2, 4, 3, 3)
-    torch.testing.assert_close(GLU()(x), x[:, :2] * torch.sigmoid(x[:, 2:]))
-    block = Residual(4).eval()
-    nn.init.zeros_(block.block[-1].weight)
-    assert torch.equal(block(x), x)
-
-
-def test_initial_weights() -> None:
-    torch.manual_seed(0)
-    layers = nn.ModuleList(
-        [
-            nn.Conv2d(3, 64, 4),
-            nn.ConvTranspose2d(64, 8, 4),
-            nn.Linear(32, 16),
-            nn.BatchNorm2d(5000),
-            nn.BatchNorm1d(5000),
-            code_head(4, 7),
-        ]
-    )
-    for parameter in layers.parameters():
-        nn.init.constant_(parameter, 7.0)
-    initialise(layers)
-    for layer in layers[:3]:
-        rows = layer.weight.flatten(1)
-        gram = rows @ rows.T if rows.shape[0] <= rows.shape[1] else rows.T @ rows
-        torch.testing.assert_close(gram, torch.eye(len(gram)), atol=1e-5, rtol=0)
-        assert not layer.bias.any()
-    for norm in layers[3:5]:
-        assert abs(norm.weight.mean().item() - 1) < 2e-3
-        assert abs(norm.weight.std().item() - 0.02) < 2e-3
-        assert not norm.bias.any()
-    assert not layers[5][3].bias.any()
-
-
 def test_the_generator_has_no_biases_and_the_critics_have_all() -> None:
     def biased(module: nn.Module) -> set[bool]:
         kinds = (nn.Conv2d, nn.Linear)
@@ -286,7 +227,7 @@ def test_critics_see_their_own_code_alone_and_noise_only_when_asked() -> None:
     for k, name in enumerate(Codes._fields):
         changed = critics(image, code._replace(**{name: getattr(other, name) + 0.1})) != scores
         assert changed.any(dim=0).tolist() == [j == k for j in range(4)]
-    noisy = [critics(image, code, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
+    noisy = [critics(image, code, Draws(torch.Generator().manual_seed(s))) for s in (0, 0, 1)]
     assert torch.equal(noisy[0], noisy[1])
     assert not torch.equal(noisy[0], noisy[2])
     assert not torch.equal(noisy[0], scores)

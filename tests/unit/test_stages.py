@@ -7,6 +7,7 @@ import pytest
 import torch
 from equality import same
 
+from mixnmatch.codes import sample_free
 from mixnmatch.config import RunConfig
 from mixnmatch.data.batches import Batch
 from mixnmatch.errors import ModelError
@@ -65,14 +66,22 @@ def test_same_seed_same_stage_and_the_global_random_state_is_left_alone(
     assert not same(weights(first), weights(kind(override(tiny, {"seed": 1}))))
 
 
-def test_workers_begin_alike_and_draw_apart(tiny: RunConfig) -> None:
-    first, second = CodeStage(tiny, rank=0), CodeStage(tiny, rank=1)
+@both
+def test_workers_draw_alike_and_take_their_own_part(kind: type[Any], tiny: RunConfig) -> None:
+    first, second = (kind(tiny, rank=rank, world_size=2) for rank in range(2))
+    alone = kind(tiny)
     assert same(weights(first), weights(second))
-    assert not torch.equal(first.random.get_state(), second.random.get_state())
-    # Another worker that resumes draws from its own seed, not from worker 0's state.
-    state = first.state_dict()
-    second.load_state_dict(state)
-    assert not torch.equal(second.random.get_state(), state["random"])
+    for _ in range(2):
+        whole = alone.sample(sample_free, 6)
+        halves = [worker.sample(sample_free, 3) for worker in (first, second)]
+        for code, *parts in zip(whole, *halves, strict=True):
+            assert torch.equal(code, torch.cat(parts))
+        assert not torch.equal(halves[0].z, halves[1].z)
+        assert torch.equal(first.random.get_state(), second.random.get_state())
+    # So that any worker can go on from worker 0's state.
+    first.sample(sample_free, 3)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first.random.get_state(), second.random.get_state())
 
 
 def test_a_state_of_the_other_stage_is_refused(tiny: RunConfig) -> None:
