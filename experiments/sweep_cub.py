@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Birds at 128 px, as published: category counts and loss weights searched on GPU workers.
+"""Birds at 128 px, as published: category counts, weights and stability searched on GPUs.
 
     mixnmatch data ingest CUB_200_2011 data/birds
     python experiments/sweep_cub.py --dry-run
@@ -43,6 +43,11 @@ SWEEP = Sweep(
             "encode_z": (1.0, 20.0),
             "encode_p": (3.0, 30.0),
             "encode_c": (3.0, 30.0),
+        },
+        # 12,000 pictures are few for a GAN: its discriminator may learn them by heart.
+        choices={
+            "stage1.augment": ("", "color,translation"),
+            "weights.child_r1": (0.0, 1.0, 10.0),
         },
     ),
     trials=24,

@@ -17,6 +17,8 @@ ANIMATIONS = (".gif", ".webp", ".png", ".apng", ".mp4")
 """Endings that an animation can be written under."""
 ALWAYS_MOVING = (".gif", ".apng", ".mp4")
 """Those that are not written for a still picture."""
+LONGEST_FRAME = 655.35
+"""Most seconds that a written frame is shown for: what a GIF can say."""
 
 # What a file may be for FFmpeg: films, no playlists that name further files, no text.
 _FILMS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,flv,ogg,asf,ivf"
@@ -57,28 +59,27 @@ def read_frames(path: Path) -> Iterator[Frame]:
     """
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
-            Image.open(file).close()
-    except UnidentifiedImageError:
-        yield from _video_frames(path)
-        return
+        file = path.open("rb")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Image.DecompressionBombError:
-        pass  # said below
-    with picture_errors(str(path), size), Image.open(path) as image:
-        check_pixels(image.size, str(path))
-        for frame in ImageSequence.Iterator(image):
-            frame.load()  # some formats know the time only then
-            milliseconds = frame.info.get("duration", 0)
-            yield Frame(to_rgb(frame), milliseconds / 1000 if milliseconds > 10 else _TENTH)
+    with file, picture_errors(str(path), size):
+        try:
+            image = Image.open(file)
+        except UnidentifiedImageError:
+            image = None
+        if image is not None:
+            yield from _picture_frames(image, str(path))
+            return
+    yield from _video_frames(path)
 
 
 def thin(frames: Iterable[Frame], every: int) -> Iterator[Frame]:
     """The first of each ``every`` frames, shown for the time of all of them."""
     ahead = iter(frames)
-    while group := list(islice(ahead, every)):
-        yield group[0]._replace(seconds=sum(frame.seconds for frame in group))
+    for first in ahead:
+        # One by one: of a long film's frames only the first of a group is kept in memory.
+        others = (frame.seconds for frame in islice(ahead, every - 1))
+        yield first._replace(seconds=sum(others, first.seconds))
 
 
 def check_animation_name(path: Path) -> None:
@@ -111,40 +112,56 @@ def save_animation(frames: Iterable[Frame], path: Path) -> Written:
         path: Its ending is one of ``ANIMATIONS``.
 
     Raises:
-        InputError: If its folder cannot be written to.
+        InputError: If its folder cannot be written to, or its frames are shown for too long.
     """
-    ahead = iter(frames)
+    ahead = _none_too_long(frames, path)
     first = next(ahead)
-    suffix = path.suffix.lower()
     frames = chain([first], ahead)
     with written_whole(path) as partial:
-        if suffix == ".mp4":
+        if path.suffix.lower() == ".mp4":
             count, seconds = _save_video(frames, partial)
         else:
-            count, seconds = _save_pictures(frames, partial, suffix)
+            count, seconds = _save_pictures(frames, partial, path)
     return Written(count, seconds, *first.picture.size)
 
 
-def _save_pictures(frames: Iterable[Frame], partial: Path, suffix: str) -> tuple[int, float]:
-    unit, least = (10, 2) if suffix == ".gif" else (1, 1)
+def _none_too_long(frames: Iterable[Frame], path: Path) -> Iterator[Frame]:
+    for frame in frames:
+        if frame.seconds > LONGEST_FRAME:
+            raise InputError(
+                f"{path}: cannot be written (a frame is shown for {frame.seconds:g} s: "
+                f"it must be at most {LONGEST_FRAME:g} s)"
+            )
+        yield frame
+
+
+def _save_pictures(frames: Iterable[Frame], partial: Path, path: Path) -> tuple[int, float]:
+    gif = path.suffix.lower() == ".gif"
+    unit, least = (10, 2) if gif else (1, 1)
     pictures, delays = [], []
     seconds, told = 0.0, 0
     for frame in frames:
-        gif = suffix == ".gif"
         pictures.append(_with_palette(frame.picture) if gif else frame.picture)
         seconds += frame.seconds
         # What rounding takes from one frame the next gets, so that the whole keeps its time.
         delay = max(least, round(1000 * seconds / unit) - told)
         told += delay
         delays.append(unit * delay)
-    pictures[0].save(
-        partial,
-        save_all=True,
-        append_images=pictures[1:],
-        duration=delays,
-        loop=0,
-        quality=90,  # of WebP; the others lose nothing more
-    )
+    try:
+        pictures[0].save(
+            partial,
+            save_all=True,
+            append_images=pictures[1:],
+            duration=delays,
+            loop=0,
+            quality=90,  # of WebP; the others lose nothing more
+        )
+    except (OverflowError, RuntimeError) as error:
+        # Equal frames are one in a GIF, and WebP counts its milliseconds from the first frame on.
+        raise InputError(
+            f"{path}: cannot be written ({error}; {len(pictures)} frames are shown for "
+            f"{seconds:g} s in all): make it shorter, or use .mp4"
+        ) from error
     return len(pictures), unit * told / 1000
 
 
@@ -177,6 +194,14 @@ def _save_video(frames: Iterable[Frame], partial: Path) -> tuple[int, float]:
     return count, seconds
 
 
+def _picture_frames(image: Image.Image, source: str) -> Iterator[Frame]:
+    check_pixels(image.size, source)
+    for frame in ImageSequence.Iterator(image):
+        frame.load()  # some formats know the time only then
+        milliseconds = frame.info.get("duration", 0)
+        yield Frame(to_rgb(frame), milliseconds / 1000 if milliseconds > 10 else _TENTH)
+
+
 def _video_frames(path: Path) -> Iterator[Frame]:
     try:
         import av
@@ -196,6 +221,8 @@ def _video_frames(path: Path) -> Iterator[Frame]:
             rate = stream.average_rate or stream.guessed_rate
             seconds = float(1 / rate) if rate else _TENTH
             for frame in film.decode(stream):
+                # Each, because a stream may change its size on the way.
+                check_pixels((frame.width, frame.height), str(path))
                 picture = frame.to_image()
                 if frame.rotation % 360:
                     picture = picture.rotate(frame.rotation, expand=True)

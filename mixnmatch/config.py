@@ -8,12 +8,22 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 
-from mixnmatch.errors import ConfigError
+from mixnmatch.checks import require
+from mixnmatch.schedules import Stage1Config, Stage2Config
 
+__all__ = [
+    "LARGEST_SEED",
+    "ComputeConfig",
+    "EvaluationConfig",
+    "LossWeights",
+    "ModelConfig",
+    "RunConfig",
+    "Stage1Config",
+    "Stage2Config",
+]
 
-def _require(condition: bool, name: str, value: object, right: str) -> None:
-    if not condition:
-        raise ConfigError(f"{name} is {value!r}: it must be {right}")
+LARGEST_SEED = 2**31 - 1
+"""Seeds are multiplied to keep stages and steps apart, and what comes out must fit 64 bits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +53,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         size = self.image_size
-        _require(
+        require(
             size >= 32 and size & (size - 1) == 0,
             "model.image_size",
             size,
@@ -57,8 +67,8 @@ class ModelConfig:
             "extractor_width",
             "pack_size",
         ):
-            _require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
-        _require(
+            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
+        require(
             self.fine_categories % self.super_categories == 0,
             "model.fine_categories",
             self.fine_categories,
@@ -66,7 +76,7 @@ class ModelConfig:
         )
         for name in ("generator_width", "discriminator_width", "encoder_width"):
             width = getattr(self, name)
-            _require(
+            require(
                 width >= 4 and width % 4 == 0, f"model.{name}", width, "a positive multiple of 4"
             )
 
@@ -117,116 +127,7 @@ class LossWeights:
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
-            _require(0 <= value < math.inf, f"weights.{item.name}", value, "finite and at least 0")
-
-
-def _check_schedule(name: str, config: "Stage1Config | Stage2Config") -> None:
-    _require(config.steps >= 1, f"{name}.steps", config.steps, "at least 1")
-    _require(
-        config.batch_size >= 2, f"{name}.batch_size", config.batch_size, "at least 2 (batch norm)"
-    )
-    _require(0 < config.lr < 1, f"{name}.lr", config.lr, "between 0 and 1")
-    _require(0 <= config.beta1 < 1, f"{name}.beta1", config.beta1, "in [0, 1)")
-    _require(0 <= config.beta2 < 1, f"{name}.beta2", config.beta2, "in [0, 1)")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stage1Config:
-    """Training of generator and encoders. 600 epochs of CUB birds are 589,000 steps."""
-
-    steps: int = 589_000
-    """Optimiser steps."""
-    batch_size: int = 12
-    """Pictures a step and worker."""
-    lr: float = 2e-4
-    """Learning rate of every network."""
-    beta1: float = 0.5
-    """Adam's first decay."""
-    beta2: float = 0.999
-    """Adam's second decay."""
-    ema_decay: float = 0.999
-    """Decay a step of the averaged generator."""
-    ema_half_life_images: int | None = None
-    """Pictures after which a weight counts half in the average; takes the place of ``ema_decay``,
-    and does not change its meaning with the batch size."""
-    adopt_average_every_steps: int = 0
-    """Steps after which training goes on from the averaged generator; the original does so once an
-    epoch, 0 never does."""
-    average_statistics: str = "live"
-    """Batch norm statistics of the averaged generator: ``live`` takes those of the generator in
-    training, as the original does; ``estimated`` measures its own before it is evaluated."""
-    pair_init: str = "default"
-    """Initial weights of the pair discriminators: PyTorch's ``default``, as in the original, or
-    ``orthogonal`` as those of all other networks."""
-    r1_every_steps: int = 16
-    """Steps between two R1 penalties; each counts as many times more."""
-    augment: str = ""
-    """Changes to what the child discriminator sees, real and painted alike (DiffAugment, arXiv
-    2006.10738): any of ``color``, ``translation`` and ``cutout``, joined by commas."""
-
-    def __post_init__(self) -> None:
-        _check_schedule("stage1", self)
-        _require(0 <= self.ema_decay < 1, "stage1.ema_decay", self.ema_decay, "in [0, 1)")
-        half_life = self.ema_half_life_images
-        _require(
-            half_life is None or half_life >= 1,
-            "stage1.ema_half_life_images",
-            half_life,
-            "at least 1, or none",
-        )
-        adopt = self.adopt_average_every_steps
-        _require(adopt >= 0, "stage1.adopt_average_every_steps", adopt, "0 (never) or more")
-        _require(
-            self.r1_every_steps >= 1, "stage1.r1_every_steps", self.r1_every_steps, "at least 1"
-        )
-        for name, choices in (
-            ("average_statistics", ("live", "estimated")),
-            ("pair_init", ("default", "orthogonal")),
-        ):
-            value = getattr(self, name)
-            _require(value in choices, f"stage1.{name}", value, " or ".join(choices))
-        _require(
-            set(self.augmentations) <= {"color", "translation", "cutout"},
-            "stage1.augment",
-            self.augment,
-            "empty, or any of color, translation and cutout, joined by commas",
-        )
-
-    @property
-    def augmentations(self) -> tuple[str, ...]:
-        """The parts of ``augment``."""
-        return tuple(self.augment.split(",")) if self.augment else ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stage2Config:
-    """Training of the shape extractor. 400 epochs of CUB birds are 393,000 steps."""
-
-    steps: int = 393_000
-    """Optimiser steps."""
-    batch_size: int = 12
-    """Pictures a step and worker."""
-    lr: float = 2e-4
-    """Learning rate of the extractor."""
-    discriminator_lr: float = 2e-5
-    """Learning rate of the feature discriminator."""
-    beta1: float = 0.5
-    """Adam's first decay."""
-    beta2: float = 0.999
-    """Adam's second decay."""
-    soft_shape_probability: float = 0.2
-    """Share of batches whose shape codes are soft instead of one-hot."""
-
-    def __post_init__(self) -> None:
-        _check_schedule("stage2", self)
-        _require(
-            0 < self.discriminator_lr < 1,
-            "stage2.discriminator_lr",
-            self.discriminator_lr,
-            "between 0 and 1",
-        )
-        share = self.soft_shape_probability
-        _require(0 <= share <= 1, "stage2.soft_shape_probability", share, "in [0, 1]")
+            require(0 <= value < math.inf, f"weights.{item.name}", value, "finite and at least 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,9 +144,9 @@ class EvaluationConfig:
     """Path of the FID Inception-v3 weights; without it `fid` is not measured."""
 
     def __post_init__(self) -> None:
-        _require(self.samples >= 8, "evaluation.samples", self.samples, "at least 8")
-        _require(self.batch_size >= 1, "evaluation.batch_size", self.batch_size, "at least 1")
-        _require(
+        require(self.samples >= 8, "evaluation.samples", self.samples, "at least 8")
+        require(self.batch_size >= 1, "evaluation.batch_size", self.batch_size, "at least 1")
+        require(
             self.classifier_steps >= 1,
             "evaluation.classifier_steps",
             self.classifier_steps,
@@ -259,7 +160,7 @@ class ComputeConfig:
 
     precision: str = "auto"
     """``float32``; ``bfloat16`` for the networks, with losses, penalties, pixels, statistics and
-    weights in float32; or ``auto``: bfloat16 where the device multiplies it natively."""
+    weights in float32; or ``auto``: bfloat16 on GPUs that multiply it natively."""
     channels_last: bool | None = None
     """Memory order of the networks' maps; none: on GPUs only."""
     compile: bool = False
@@ -270,14 +171,14 @@ class ComputeConfig:
     """Whether batch norm sees the batches of all workers together, or each its own."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.precision in ("auto", "float32", "bfloat16"),
             "compute.precision",
             self.precision,
             "auto, float32 or bfloat16",
         )
         parts = self.micro_batches
-        _require(parts >= 1, "compute.micro_batches", parts, "at least 1")
+        require(parts >= 1, "compute.micro_batches", parts, "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -306,18 +207,18 @@ class RunConfig:
     """Steps between two sample grids."""
 
     def __post_init__(self) -> None:
-        _require(self.seed >= 0, "seed", self.seed, "at least 0")
+        require(0 <= self.seed <= LARGEST_SEED, "seed", self.seed, f"from 0 to {LARGEST_SEED}")
         for name in ("log_every_steps", "checkpoint_every_steps", "sample_every_steps"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         parts, pack = self.compute.micro_batches, self.model.pack_size
         for name, size in (("stage1", self.stage1.batch_size), ("stage2", self.stage2.batch_size)):
-            _require(
+            require(
                 size % parts == 0 and size >= 2 * parts,
                 f"{name}.batch_size",
                 size,
                 f"a multiple of compute.micro_batches, which is {parts}, with two pictures a part",
             )
-        _require(
+        require(
             self.stage1.batch_size // parts % pack == 0,
             "model.pack_size",
             pack,

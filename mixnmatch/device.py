@@ -31,14 +31,13 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
     """Whether networks compute in bfloat16.
 
     Args:
-        precision: ``float32``, ``bfloat16`` or ``auto``: where the device multiplies it natively.
+        precision: ``float32``, ``bfloat16``, or ``auto``: on GPUs that multiply it natively. On a
+            CPU runs are small and repeatable, and stay so unless asked.
         device: Where they are.
     """
     if precision != "auto":
         return precision == "bfloat16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def keep_freed_memory() -> None:

@@ -41,6 +41,6 @@ def replace_folder(new: Path, out: Path) -> None:
 
 
 def cache_folder() -> Path:
-    """Where judges and downloaded models are kept: ``MIXNMATCH_CACHE``, or ~/.cache/mixnmatch."""
+    """Where judges, prepared pictures and fetched models are kept: ``MIXNMATCH_CACHE``, or ~/.cache/mixnmatch."""
     root = os.environ.get("MIXNMATCH_CACHE")
     return Path(root) if root else Path.home() / ".cache" / "mixnmatch"

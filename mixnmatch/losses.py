@@ -110,15 +110,16 @@ def gradient_penalty(
 def r1_penalty(
     critic: Callable[[Tensor], Tensor], real: Float[Tensor, "B 3 S S"]
 ) -> Float[Tensor, ""]:
-    """Half the squared norm of a critic's gradient at real pictures, a mean over the batch.
+    """Half the squared norm of a critic's gradient at real pictures, a mean over what it judges.
 
     Args:
-        critic: Pictures to logits.
+        critic: Pictures to logits, one for each picture or each pack of them.
         real: Real pictures, pixels in [-1, 1].
 
     Source:
         arXiv 1801.04406.
     """
     real = real.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(critic(real).sum(), real, create_graph=True)
-    return gradient.square().sum() / (2 * len(real))
+    logits = critic(real)
+    (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+    return gradient.square().sum() / (2 * len(logits))

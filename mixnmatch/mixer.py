@@ -201,7 +201,8 @@ class Mixer:
             seed: Of the sampled poses.
 
         Raises:
-            InputError: For the pose alone in feature mode, or a count beyond the categories.
+            InputError: For the pose alone in feature mode, or a count beyond the categories, of
+                poses beyond ``MOST_POSES``.
         """
         if images is None:
             codes = codes_of(factor, self.bundle.config.model, count, seed=seed)

@@ -20,6 +20,8 @@ CODE_OF: dict[Factor, Literal["z", "b", "p", "c"]] = {
     "texture": "c",
 }
 """The code that gives each factor."""
+MOST_POSES = 2000
+"""Poses that are sampled at once."""
 
 
 class Recipe(NamedTuple):
@@ -102,15 +104,15 @@ def codes_of(
         InputError: If there are not that many.
     """
     if factor == "pose":
+        most = MOST_POSES
         count = 10 if count is None else count
-        most = None
     else:
         most = config.super_categories if factor == "shape" else config.fine_categories
         count = most if count is None else count
-    if count < 1 or (most is not None and count > most):
-        right = "at least 1" if most is None else f"from 1 to {most}, the {factor}s of this model"
-        raise InputError(f"{factor} count is {count}: it must be {right}")
-    if most is None:
+    if not 1 <= count <= most:
+        of_model = "" if factor == "pose" else f", the {factor}s of this model"
+        raise InputError(f"{factor} count is {count}: it must be from 1 to {most}{of_model}")
+    if factor == "pose":
         random = torch.Generator().manual_seed(seed)
         return torch.randn(count, config.noise_dim, generator=random)
     return F.one_hot(torch.arange(count), most).float()

@@ -110,6 +110,7 @@ def wrapped(
     columns: int,
     name: str,
     title: str,
+    first: tuple[str, Float[Tensor, "_ _ H W"]] | None = None,
     above: tuple[str, Float[Tensor, "N _ H W"]] | None = None,
 ) -> Image.Image:
     """A long row of pictures as a labelled sheet, broken into lines.
@@ -119,9 +120,11 @@ def wrapped(
         columns: Pictures a line.
         name: Of one of them; lines are labelled with it and their numbers from 0.
         title: Of the sheet.
-        above: Another row to show line by line above the first, with the label of its lines.
+        first: A line to begin with, with its label.
+        above: Another row to show line by line above that of the pictures, with the label of its
+            lines.
     """
-    rows, labels = [], []
+    labels, rows = ([], []) if first is None else ([first[0]], [first[1]])
     for start in range(0, len(images), columns):
         end = min(start + columns, len(images))
         if above is not None:

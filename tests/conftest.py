@@ -9,7 +9,6 @@ import torch
 from mixnmatch import cli
 from mixnmatch.bundle import bundle_of, save_bundle
 from mixnmatch.config import (
-    ComputeConfig,
     EvaluationConfig,
     ModelConfig,
     RunConfig,
@@ -75,7 +74,6 @@ def tiny() -> RunConfig:
         stage1=Stage1Config(steps=4, batch_size=4, ema_decay=0.9),
         stage2=Stage2Config(steps=4, batch_size=4),
         evaluation=EvaluationConfig(samples=8, batch_size=8, classifier_steps=2),
-        compute=ComputeConfig(precision="float32"),
         log_every_steps=2,
         checkpoint_every_steps=2,
         sample_every_steps=4,

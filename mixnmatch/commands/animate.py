@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from mixnmatch.commands.mixing import add_model_options, add_picture_options, open_mixer
+from mixnmatch.commands.options import check_range
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -51,12 +52,10 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from mixnmatch.animation import check_animation_name, read_frames, save_animation, thin
-    from mixnmatch.errors import InputError
 
     check_animation_name(args.out)
-    for name, value in (("--every", args.every), ("--max-frames", args.max_frames)):
-        if value < 1:
-            raise InputError(f"{name} is {value}: it must be at least 1")
+    check_range("--every", args.every, 1, 1_000_000)
+    check_range("--max-frames", args.max_frames, 1, 1_000_000)
     mixer = open_mixer(args)
     texture = mixer.read(args.texture)
     background = texture if args.background is None else mixer.read(args.background)

@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from mixnmatch.commands.options import check_range, check_seed
+
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
@@ -39,6 +41,9 @@ def run(args: argparse.Namespace) -> int:
     from mixnmatch.mixer import Mixer
     from mixnmatch.settings import override
 
+    check_seed(args.seed)
+    if args.samples is not None:
+        check_range("--samples", args.samples, 8, 100_000)
     bundle = Mixer.from_pretrained(args.model, choose_device(args.device)).bundle
     changes: dict[str, int | str | None] = {}
     if args.samples is not None:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mixnmatch.commands.options import check_range
+
 if TYPE_CHECKING:
     from mixnmatch.mixer import Mixer
 
@@ -105,26 +107,26 @@ def wants_animation(args: argparse.Namespace) -> bool:
         InputError: If nothing can be written under the name, or an option is out of range.
     """
     from mixnmatch.animation import ALWAYS_MOVING, check_animation_name
-    from mixnmatch.errors import InputError
     from mixnmatch.sheets import check_picture_name
 
-    if not 0.1 <= args.fps <= 100:
-        raise InputError(f"--fps is {args.fps:g}: it must be from 0.1 to 100")
-    if not 1 <= args.columns <= 100:
-        raise InputError(f"--columns is {args.columns}: it must be from 1 to 100")
+    check_range("--fps", args.fps, 0.1, 100)
+    check_range("--columns", args.columns, 1, 100)
     moving = args.animation or args.out.suffix.lower() in ALWAYS_MOVING
     (check_animation_name if moving else check_picture_name)(args.out)
     return moving
 
 
 def open_mixer(args: argparse.Namespace) -> "Mixer":
-    """The model that the options of ``add_model_options`` name, on their device."""
+    """The model that the options of ``add_model_options`` name, on their device.
+
+    Raises:
+        InputError: If the batch size is out of range, or there is no such device.
+        ModelError: If there is no such model, or it cannot be read.
+    """
     from mixnmatch.device import choose_device
-    from mixnmatch.errors import InputError
     from mixnmatch.mixer import Mixer
 
     batch_size = getattr(args, "batch_size", 32)
-    if batch_size < 1:
-        raise InputError(f"--batch-size is {batch_size}: it must be at least 1")
+    check_range("--batch-size", batch_size, 1, 10_000)
     device = choose_device(args.device)
     return Mixer.from_pretrained(args.model, device, batch_size=batch_size)

@@ -6,12 +6,31 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from mixnmatch.config import RunConfig
-from mixnmatch.errors import ConfigError
+from mixnmatch.config import LARGEST_SEED, RunConfig
+from mixnmatch.errors import ConfigError, InputError
 from mixnmatch.settings import from_dict, override, parse_assignment, to_dict
 
 STAGES = {"1": (1,), "2": (2,), "both": (1, 2)}
 CONFIG_NAME = "config.json"
+
+
+def check_range(option: str, value: float, least: float, most: float) -> None:
+    """Refuse the value of an option that is out of range, both ends included.
+
+    Raises:
+        InputError: If it is.
+    """
+    if not least <= value <= most:
+        raise InputError(f"{option} is {value:g}: it must be from {least} to {most}")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a ``--seed`` that is out of range.
+
+    Raises:
+        InputError: If it is.
+    """
+    check_range("--seed", seed, 0, LARGEST_SEED)
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:

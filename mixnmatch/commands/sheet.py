@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from mixnmatch.commands.options import check_range, check_seed
+
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
@@ -29,13 +31,12 @@ def run(args: argparse.Namespace) -> int:
     from mixnmatch.contact_sheet import contact_sheet
     from mixnmatch.data.store import open_dataset
     from mixnmatch.device import choose_device
-    from mixnmatch.errors import InputError
     from mixnmatch.mixer import Mixer
     from mixnmatch.sheets import check_picture_name, save_picture
 
     check_picture_name(args.out)
-    if not 2 <= args.columns <= 100:
-        raise InputError(f"--columns is {args.columns}: it must be from 2 to 100")
+    check_range("--columns", args.columns, 2, 100)
+    check_seed(args.seed)
     mixer = Mixer.from_pretrained(args.model, choose_device(args.device))
     sheet = contact_sheet(mixer, open_dataset(args.data), columns=args.columns, seed=args.seed)
     save_picture(sheet, args.out)

@@ -11,6 +11,7 @@ from mixnmatch.commands.mixing import (
     open_mixer,
     wants_animation,
 )
+from mixnmatch.commands.options import check_seed
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -50,17 +51,21 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(args: argparse.Namespace) -> int:
     """Vary."""
+    import torch
+
     from mixnmatch.animation import Frame, save_animation
     from mixnmatch.errors import InputError
     from mixnmatch.sheets import save_picture, to_picture, wrapped
 
     moving = wants_animation(args)
+    check_seed(args.seed)
     if args.values is not None and args.count is not None:
         raise InputError(
             f"--count is {args.count}: with --from the pictures themselves are counted"
         )
     mixer = open_mixer(args)
-    sources = {name: mixer.read(getattr(args, name) or args.picture) for name in FACTORS}
+    paths = {name: getattr(args, name) or args.picture for name in FACTORS}
+    sources = {name: mixer.read(path) for name, path in paths.items()}
     held = mixer.recipe(**sources, mode=args.mode)
     images = None if args.values is None else mixer.read(*args.values)
     varied = mixer.vary(held, args.factor, images=images, count=args.count, seed=args.seed)
@@ -68,11 +73,14 @@ def run(args: argparse.Namespace) -> int:
         frames = (Frame(to_picture(image), 1 / args.fps) for image in varied)
         width, height = save_animation(frames, args.out)[2:]
     else:
+        ignored = {args.factor} | ({"pose"} if args.mode == "feature" else set())
+        kept = {paths[name]: sources[name] for name in FACTORS if name not in ignored}
         sheet = wrapped(
             varied,
             columns=args.columns,
             name=args.factor,
             title=f"{args.factor} varies, the rest is held",
+            first=("held, then painted", torch.cat([*kept.values(), mixer.paint(held)])),
             above=None if images is None else ("taken from", images),
         )
         save_picture(sheet, args.out)

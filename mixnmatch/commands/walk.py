@@ -10,6 +10,7 @@ from mixnmatch.commands.mixing import (
     open_mixer,
     wants_animation,
 )
+from mixnmatch.commands.options import check_range
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -51,8 +52,7 @@ def run(args: argparse.Namespace) -> int:
     moving = wants_animation(args)
     if len(args.pictures) < 2:
         raise InputError(f"{args.pictures[0]} is one picture: a walk needs two or more")
-    if not 2 <= args.frames <= 2000:
-        raise InputError(f"--frames is {args.frames}: it must be from 2 to 2000")
+    check_range("--frames", args.frames, 2, 2000)
     mixer = open_mixer(args)
     images = mixer.read(*args.pictures)
     stops = mixer.recipe(

@@ -7,9 +7,11 @@ picture; both are resized somewhat larger than needed, then cropped and flipped 
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from mixnmatch.data.crops import carry_boxes
 from mixnmatch.data.pictures import decode_picture
 from mixnmatch.data.records import Box, Record
 from mixnmatch.errors import DataError
@@ -109,40 +111,20 @@ def resize_object(image: Image.Image, box: Box, image_size: int) -> Image.Image:
     return image.resize(size, Image.Resampling.BILINEAR, box=square.corners)
 
 
-def crop_view(
-    pixels: Pixels, box: Corners, side: int, offset_x: int, offset_y: int, flip: bool
-) -> Crop:
-    """Cut a square out of a view and carry the box along.
+def centre_crop(pixels: Pixels, box: Corners, side: int) -> Crop:
+    """The square in the middle of a view, with the box in it.
 
     Args:
         pixels: A view's pixels, at least ``side`` in both directions.
         box: The box in them.
         side: Of the square, in pixels.
-        offset_x: Its left edge.
-        offset_y: Its top edge.
-        flip: Whether to swap left and right.
-
-    Raises:
-        ValueError: If the square is not inside the view.
     """
     height, width = pixels.shape[:2]
-    if not (0 <= offset_x <= width - side and 0 <= offset_y <= height - side):
-        raise ValueError(
-            f"square {side} at ({offset_x}, {offset_y}) is not inside {width}x{height}"
-        )
-    crop = pixels[offset_y : offset_y + side, offset_x : offset_x + side]
-    x1, y1, x2, y2 = np.clip(box - np.array([offset_x, offset_y] * 2, dtype=np.float32), 0, side)
-    if flip:
-        crop = crop[:, ::-1]
-        x1, x2 = side - x2, side - x1
-    visible = x2 > x1 and y2 > y1
-    return Crop(crop, np.array((x1, y1, x2, y2) if visible else (0, 0, 0, 0), dtype=np.float32))
-
-
-def centre_crop(pixels: Pixels, box: Corners, side: int) -> Crop:
-    """The square in the middle of a view, not flipped; see ``crop_view``."""
-    height, width = pixels.shape[:2]
-    return crop_view(pixels, box, side, (width - side) // 2, (height - side) // 2, flip=False)
+    left, top = (width - side) // 2, (height - side) // 2
+    (carried,) = carry_boxes(
+        torch.from_numpy(box)[None], torch.tensor([[left, top]]), side, torch.tensor([False])
+    )
+    return Crop(pixels[top : top + side, left : left + side], carried.numpy())
 
 
 def _short_side(side: int) -> int:

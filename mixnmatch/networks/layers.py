@@ -1,4 +1,4 @@
-"""Building blocks shared by the networks. No convolution here has a bias."""
+"""Building blocks shared by the networks. No convolution here but the last has a bias."""
 
 import math
 from typing import Any

@@ -25,7 +25,7 @@ def augment(images: Images, policies: tuple[str, ...], draws: Draws) -> Images:
     Args:
         images: Pixels in [-1, 1]; what comes out may leave the range.
         policies: Any of ``color``, ``translation`` and ``cutout``, in the order of their use.
-        draws: Source of chance, the same whatever the policies before.
+        draws: Source of chance.
     """
     for policy in policies:
         images = _POLICIES[policy](images, draws)

@@ -17,7 +17,10 @@ FILE_NAME = "state.pt"
 STATE_KEYS = {"stage", "config", "steps_done", "random", "modules", "optimisers"}
 FREE_KEYS = (
     "stage1.steps",
+    "stage1.lr",
     "stage2.steps",
+    "stage2.lr",
+    "stage2.discriminator_lr",
     "evaluation.",
     "compute.",
     "log_every",

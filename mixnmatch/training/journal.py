@@ -106,12 +106,13 @@ def finite(losses: dict[str, Float[Tensor, ""]], stage: TrainingStage) -> dict[s
     Raises:
         RunError: Naming the term.
     """
-    values = {name: float(loss) for name, loss in losses.items()}
+    read = torch.stack([loss.float() for loss in losses.values()]).tolist()  # waits but once
+    values = dict(zip(losses, read, strict=True))
     bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise RunError(
             f"stage {stage.number}, step {stage.steps_done}: {', '.join(bad)}; the last checkpoint "
-            "is good: resume with a smaller learning rate"
+            f"is good: resume with a smaller learning rate (--set stage{stage.number}.lr=…)"
         )
     return values
 

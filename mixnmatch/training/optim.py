@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from mixnmatch.config import Stage1Config
 from mixnmatch.networks.normalisation import MOMENTUM, BatchNorm
 
 M = TypeVar("M", bound=nn.Module)
@@ -33,8 +34,7 @@ class Averaged(Generic[M]):
         average: list[Tensor] = list(self.network.parameters())
         current: list[Tensor] = list(live.parameters())
         torch._foreach_lerp_(average, current, 1 - self.decay)
-        for mine, theirs in zip(self.network.buffers(), live.buffers(), strict=True):
-            mine.copy_(theirs)
+        torch._foreach_copy_(list(self.network.buffers()), list(live.buffers()))
 
     @torch.no_grad()
     def estimate_statistics(self, batches: Iterable[Any]) -> None:
@@ -62,11 +62,34 @@ class Averaged(Generic[M]):
             theirs.copy_(mine)
 
 
+def average_decay(config: Stage1Config, world_size: int) -> float:
+    """Decay a step of the averaged generator, from the half-life in images where there is one."""
+    if config.ema_half_life_images is None:
+        return config.ema_decay
+    return float(0.5 ** (config.batch_size * world_size / config.ema_half_life_images))
+
+
 def adam(
     parameters: Iterable[Tensor], *, lr: float, beta1: float, beta2: float
 ) -> torch.optim.Adam:
     """Adam in one pass over the weights."""
     return torch.optim.Adam(parameters, lr=lr, betas=(beta1, beta2), fused=True)
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Go on from a saved state, with the settings, kernels and memory order of now."""
+    groups = [
+        {**now, "params": saved["params"]}
+        for now, saved in zip(optimiser.param_groups, state["param_groups"], strict=True)
+    ]
+    optimiser.load_state_dict({**state, "param_groups": groups})
+    for group in optimiser.param_groups:
+        for weight in group["params"]:
+            moments = optimiser.state[weight]
+            for name, value in moments.items():
+                # Adam goes through weights and moments together, as they lie in memory.
+                if value.dim() and value.shape == weight.shape:
+                    moments[name] = torch.empty_like(weight, requires_grad=False).copy_(value)
 
 
 def world_size() -> int:

@@ -79,6 +79,7 @@ def check(
     dataset: Dataset,
     stages: tuple[int, ...] = (1, 2),
     out: Path | None = None,
+    world_size: int = 1,
 ) -> None:
     """Refuse what would fail only after hours of training.
 
@@ -87,6 +88,7 @@ def check(
         dataset: Its pictures.
         stages: That it goes through.
         out: Its folder, where stage 2 alone finds the bundle of stage 1.
+        world_size: Number of its workers.
 
     Raises:
         InputError: If the weights of a measure are missing, or the bundle that stage 2 begins with.
@@ -99,7 +101,7 @@ def check(
     pictures = TrainingSet(dataset, config.model.image_size, "train")
     for stage, schedule in ((1, config.stage1), (2, config.stage2)):
         if stage in stages:
-            pictures.check_batches(schedule.batch_size)
+            pictures.check_batches(schedule.batch_size, world_size)
     if judge_kind(dataset) == "factors" and not len(dataset.indices("test")):
         raise DataError(f"{dataset.path}: has no pictures of split 'test' to mix")
 
@@ -144,6 +146,7 @@ def train(run: Run, stages: tuple[int, ...] = (1, 2)) -> dict[str, float]:
         config = run.config
         if stage1 is not None:
             stage2 = ShapeStage.after(stage1)
+            state = stage1 = None  # lets go of its networks
         else:
             stage2 = ShapeStage(
                 config,
@@ -155,7 +158,7 @@ def train(run: Run, stages: tuple[int, ...] = (1, 2)) -> dict[str, float]:
                 finished = _stage1_bundle(config, run.out / BUNDLE)
                 stage2.begin_with(finished.generator, finished.encoders)
                 state = None
-        metrics = _train_stage(run, stage2, config.stage2, state if stage1 is None else None)
+        metrics = _train_stage(run, stage2, config.stage2, state)
     return metrics
 
 
@@ -183,15 +186,18 @@ def _train_stage(
         disable=None if run.progress and worker.leads else True,
     )
 
-    def due(every: int) -> bool:
-        return stage.steps_done % every == 0 or stage.steps_done == schedule.steps
+    def due(every: int, ahead: int = 0) -> bool:
+        step = stage.steps_done + ahead
+        return step % every == 0 or step == schedule.steps
 
     with bar, contextlib.closing(batches):
         while stage.steps_done < schedule.steps:
             batch = journal.next_batch(batches)
-            losses = stage.step(batch, watch=(stage.steps_done + 1) % config.log_every_steps == 0)
+            log, save = due(config.log_every_steps, 1), due(config.checkpoint_every_steps, 1)
+            # Losses are of the weights before the step; the norms of its gradients tell whether
+            # those after it, which are saved, are numbers as well.
+            losses = stage.step(batch, watch=log or save)
             bar.update()
-            log, save = due(config.log_every_steps), due(config.checkpoint_every_steps)
             # Read only when needed: a look at the losses waits for the device.
             values = finite(losses, stage) if log or save else {}
             if log and worker.leads:

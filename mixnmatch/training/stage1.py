@@ -1,15 +1,14 @@
 """Stage 1: generator and encoders, trained against background, child and pair discriminators."""
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mixnmatch.codes import Codes, sample_free, sample_tied
-from mixnmatch.config import RunConfig, Stage1Config
+from mixnmatch.codes import sample_free, sample_tied
+from mixnmatch.config import RunConfig
 from mixnmatch.data.batches import Batch
 from mixnmatch.draws import Draws
 from mixnmatch.losses import (
@@ -36,37 +35,20 @@ from mixnmatch.networks.generator import background_view
 from mixnmatch.networks.layers import initialise
 from mixnmatch.networks.normalisation import untracked
 from mixnmatch.training.augment import augment
-from mixnmatch.training.optim import Averaged, adam, frozen, mean_over_workers, share_weights
+from mixnmatch.training.optim import (
+    Averaged,
+    adam,
+    average_decay,
+    frozen,
+    mean_over_workers,
+    share_weights,
+)
+from mixnmatch.training.parts import Part, Seen, Shown
 from mixnmatch.training.prepare import prepare_networks
 from mixnmatch.training.state import Losses, TrainingStage
 
 STATISTICS_BATCHES = 32
 """Batches of sampled codes that the averaged generator's own statistics are of."""
-
-
-class Part(NamedTuple):
-    """What a step shows the networks at once: a batch, or one of its micro-batches."""
-
-    real: Batch
-    tied: Codes
-    """Codes that the generator paints from."""
-    free: Bool[Tensor, "B 1 N N"]
-    """Patches of the real background views that see nothing of the object."""
-
-
-class Shown(NamedTuple):
-    """What generator and encoders make of a part."""
-
-    layers: Layers
-    background: Float[Tensor, "B 3 T T"]
-    """The painted background, as its discriminator sees it."""
-    encoded: Codes
-    """Of the real pictures."""
-
-    def detach(self) -> "Shown":
-        """The same, cut from the graph that made it."""
-        layers = Layers(*(layer.detach() for layer in self.layers))
-        return Shown(layers, self.background.detach(), self.encoded.detach())
 
 
 class CodeStage(TrainingStage):
@@ -114,7 +96,7 @@ class CodeStage(TrainingStage):
             parameters = [p for module in modules for p in module.parameters()]
             return adam(parameters, lr=optim.lr, beta1=optim.beta1, beta2=optim.beta2)
 
-        self.last_r1 = torch.zeros((), device=self.device)
+        self._last_r1: Losses = {}
         child = self.child_discriminator
         self.optimisers = {
             "background": optimiser(self.background_discriminator),
@@ -150,12 +132,17 @@ class CodeStage(TrainingStage):
     def step(self, batch: Batch, *, watch: bool = False) -> Losses:
         """One update of every network; see ``TrainingStage.step``."""
         parts = self._parts(batch)
-        # One part is painted once for all phases. Of several only pixels are kept: the graphs of
-        # all at once would take the memory that dividing the batch is to save.
+        # One part is painted once for all phases. Of several only what discriminators see is kept:
+        # the graphs of all at once would take the memory that dividing the batch is to save.
         whole = len(parts) == 1
-        with torch.set_grad_enabled(whole), self.autocast():
-            shown = [self._show(part) for part in parts]
-        seen = [each.detach() for each in shown]
+        shown: list[Shown] = []
+        seen: list[Seen] = []
+        for part in parts:
+            with torch.set_grad_enabled(whole), self.autocast():
+                made = self._show(part)
+            seen.append(made.seen())
+            if whole:
+                shown.append(made)
         free = torch.cat([part.free for part in parts]).to(batch.background.dtype)
         share = mean_over_workers(free.mean())
 
@@ -167,6 +154,9 @@ class CodeStage(TrainingStage):
         losses |= self.update(
             "child", lambda k, draws: self._child_loss(parts[k], seen[k], draws, watch), watch=watch
         )
+        self._last_r1 = {k: v for k, v in losses.items() if k == "child_d/r1"} or self._last_r1
+        if watch:  # between two penalties the last one is told
+            losses |= self._last_r1
         losses |= self.update(
             "pair", lambda k, draws: self._pair_loss(parts[k], seen[k], draws), watch=watch
         )
@@ -211,7 +201,7 @@ class CodeStage(TrainingStage):
             return self._show(part)
 
     def _background_loss(
-        self, part: Part, seen: Shown, free_share: Float[Tensor, ""], watch: bool
+        self, part: Part, seen: Seen, free_share: Float[Tensor, ""], watch: bool
     ) -> tuple[Tensor, Losses]:
         weights, discriminator = self.config.weights, self.background_discriminator
         scores, painted = discriminator(part.real.background), discriminator(seen.background)
@@ -230,11 +220,11 @@ class CodeStage(TrainingStage):
         return weights.background_real * (real + fake) + weights.background_class * kind, terms
 
     def _child_loss(
-        self, part: Part, seen: Shown, draws: Draws, watch: bool
+        self, part: Part, seen: Seen, draws: Draws, watch: bool
     ) -> tuple[Tensor, Losses]:
         config, critic = self.config.stage1, self.child_discriminator.real_logits
         real_logits = critic(augment(part.real.image, config.augmentations, draws))
-        fake_logits = critic(augment(seen.layers.child_image, config.augmentations, draws))
+        fake_logits = critic(augment(seen.child_image, config.augmentations, draws))
         real, fake = real_loss(real_logits), fake_loss(fake_logits)
         loss = self.config.weights.child_real * (real + fake)
         terms = {"child_d/real": real, "child_d/fake": fake}
@@ -245,15 +235,13 @@ class CodeStage(TrainingStage):
             with torch.autocast(self.device.type, enabled=False):
                 penalty = r1_penalty(critic, part.real.image)
             loss = loss + self.config.weights.child_r1 * config.r1_every_steps * penalty
-            self.last_r1 = penalty.detach()
-        if self.config.weights.child_r1:
-            terms["child_d/r1"] = self.last_r1
+            terms["child_d/r1"] = penalty
         return loss, terms
 
-    def _pair_loss(self, part: Part, seen: Shown, draws: Draws) -> tuple[Tensor, Losses]:
+    def _pair_loss(self, part: Part, seen: Seen, draws: Draws) -> tuple[Tensor, Losses]:
         weights, critics = self.config.weights, self.pair_discriminators
         real = (part.real.image, seen.encoded)
-        fake = (seen.layers.child_image, part.tied)
+        fake = (seen.child_image, part.tied)
         real_score = critics(*real, draws).sum(dim=1).mean()
         fake_score = critics(*fake, draws).sum(dim=1).mean()
         with torch.autocast(self.device.type, enabled=False):
@@ -298,10 +286,3 @@ class CodeStage(TrainingStage):
             "encode_p": code_loss(predicted.p, free.p),
             "encode_c": code_loss(predicted.c, free.c),
         }
-
-
-def average_decay(config: Stage1Config, world_size: int) -> float:
-    """Decay a step of the averaged generator, from the half-life in images where there is one."""
-    if config.ema_half_life_images is None:
-        return config.ema_decay
-    return float(0.5 ** (config.batch_size * world_size / config.ema_half_life_images))

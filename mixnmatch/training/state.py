@@ -16,7 +16,7 @@ from mixnmatch.device import uses_bfloat16
 from mixnmatch.draws import Draws
 from mixnmatch.errors import ModelError
 from mixnmatch.settings import from_dict, to_dict
-from mixnmatch.training.optim import average_gradients, gradient_norm
+from mixnmatch.training.optim import average_gradients, gradient_norm, load_optimiser
 
 Losses = dict[str, Float[Tensor, ""]]
 LossOf = Callable[[int, Draws], tuple[Float[Tensor, ""], Losses]]
@@ -96,7 +96,7 @@ class TrainingStage(ABC):
             for name, module in self.modules().items():
                 module.load_state_dict(state["modules"][name])
             for name, optimiser in self.optimisers.items():
-                optimiser.load_state_dict(state["optimisers"][name])
+                load_optimiser(optimiser, state["optimisers"][name])
         except (KeyError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise ModelError(f"checkpoint does not fit these networks: {reason}") from error

@@ -1,10 +1,13 @@
 """What a sweep is: settings searched, settings shared, and the resources that a trial takes."""
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mixnmatch.checks import require
 from mixnmatch.config import LossWeights, RunConfig
 from mixnmatch.errors import ConfigError
 from mixnmatch.settings import override
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 DRIVER_CPUS = 0.01
 """Share of a trial that only waits for its workers; Tune refuses none at all."""
+MOST_COMBINATIONS = 10_000
+"""Of the choices of a space: each is checked before anything starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,9 @@ class SearchSpace:
     """Numbers of texture codes for each shape to choose from."""
     weights: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Ranges of loss weights, searched on a logarithmic scale."""
+    choices: Mapping[str, Sequence[bool | int | float | str | None]] = field(default_factory=dict)
+    """Values of any other settings to choose from, by dotted key, for instance
+    ``{"model.pack_size": (1, 2)}``; all must go together, and with the shared settings."""
 
     def __post_init__(self) -> None:
         known = LossWeights.__dataclass_fields__
@@ -37,6 +45,37 @@ class SearchSpace:
                 raise ConfigError(f"unknown loss weight {name}: known are {', '.join(known)}")
             if not 0 < low < high:
                 raise ConfigError(f"weights.{name} from {low} to {high}: must be 0 < low < high")
+        for key, values in self.choices.items():
+            if key in self._ranges:
+                raise ConfigError(f"{key} is searched already: it cannot be among the choices")
+            require(
+                isinstance(values, list | tuple) and len(values) > 0,
+                f"choices of {key}",
+                values,
+                "a tuple of at least one value",
+            )
+        combinations = math.prod(map(len, self.choices.values()))
+        require(
+            combinations <= MOST_COMBINATIONS,
+            "number of combinations of choices",
+            combinations,
+            f"at most {MOST_COMBINATIONS}",
+        )
+
+    @property
+    def _ranges(self) -> set[str]:
+        weights = {f"weights.{name}" for name in self.weights}
+        return {"model.super_categories", "model.fine_categories"} | weights
+
+    @property
+    def searched(self) -> set[str]:
+        """Settings that the trials differ in, by dotted key."""
+        return self._ranges | self.choices.keys()
+
+    def combinations(self) -> Iterator[dict[str, Any]]:
+        """All that may be proposed together of the choices; one empty combination without them."""
+        for values in itertools.product(*self.choices.values()):
+            yield dict(zip(self.choices, values, strict=True))
 
     def suggest(self, trial: "Trial") -> dict[str, Any]:
         """Let Optuna choose; returns what follows from its choices, for Tune to add to them."""
@@ -44,6 +83,8 @@ class SearchSpace:
         per_super = trial.suggest_categorical("fine_per_super", list(self.fine_per_super))
         for name, (low, high) in self.weights.items():
             trial.suggest_float(f"weights.{name}", low, high, log=True)
+        for key, values in self.choices.items():
+            trial.suggest_categorical(key, list(values))
         return {"model.fine_categories": supers * per_super}
 
     def describe(self) -> list[str]:
@@ -54,6 +95,8 @@ class SearchSpace:
         ]
         for name, (low, high) in self.weights.items():
             lines.append(f"{f'weights.{name}':27} {low:g} to {high:g}, log scale")
+        for key, values in self.choices.items():
+            lines.append(f"{key:27} one of {', '.join(map(repr, values))}")
         return lines
 
 
@@ -91,16 +134,18 @@ class Sweep:
     """Folder of all runs and of the default MLflow store."""
 
     def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise ConfigError(f"workers is {self.workers}: it must be at least 0")
+        require(self.workers >= 0, "workers", self.workers, "at least 0")
         for name in ("trials", "concurrent"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        if self.refit_steps is not None and self.refit_steps <= self.config.stage1.steps:
-            raise ConfigError(
-                f"refit_steps is {self.refit_steps}: it must be more than the trials' "
-                f"{self.config.stage1.steps}"
-            )
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        # Each is built once here, so that none is refused in the middle of the sweep.
+        combinations = self.space.combinations()
+        longest = max(self.trial_config(chosen).stage1.steps for chosen in combinations)
+        require(
+            self.refit_steps is None or self.refit_steps > longest,
+            "refit_steps",
+            self.refit_steps,
+            f"more than the trials' {longest}",
+        )
 
     @property
     def folder(self) -> Path:
@@ -115,12 +160,12 @@ class Sweep:
     @property
     def searched(self) -> set[str]:
         """Settings that the trials differ in."""
-        weights = {f"weights.{name}" for name in self.space.weights}
-        return {"model.super_categories", "model.fine_categories"} | weights
+        return self.space.searched
 
     def trial_config(self, suggestion: Mapping[str, Any]) -> RunConfig:
         """The configuration of a trial."""
-        known = {key: value for key, value in suggestion.items() if "." in key}
+        searched = self.searched
+        known = {key: value for key, value in suggestion.items() if key in searched}
         return override(self.config, known)
 
     @property

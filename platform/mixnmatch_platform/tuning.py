@@ -65,7 +65,7 @@ def run_sweep(sweep: Sweep) -> SweepResult:
     sweep = replace(sweep, data=sweep.data.absolute(), home=sweep.home.absolute())
     tracking, environment = sweep.tracking, environment_tags()
     dataset = open_dataset(sweep.data)
-    check(sweep.config, dataset)
+    check(sweep.config, dataset, world_size=max(1, sweep.workers))
     _check_metric(sweep, dataset)
     tracking.check()
     if judge_kind(dataset):

@@ -27,11 +27,12 @@ from PIL import Image
 
 from mixnmatch.config import RunConfig
 from mixnmatch.data.batches import Batch, TrainingSet
+from mixnmatch.data.crops import carry_boxes
 from mixnmatch.data.pictures import decode_picture
 from mixnmatch.data.prepared import open_prepared
 from mixnmatch.data.records import Box, Record
 from mixnmatch.data.store import Dataset, open_dataset, write_dataset
-from mixnmatch.data.views import crop_view, prepare_views
+from mixnmatch.data.views import prepare_views
 from mixnmatch.device import choose_device
 from mixnmatch.training.stage1 import CodeStage
 
@@ -74,10 +75,13 @@ def plain_batches(records: list[Record]) -> Iterator[Batch]:
                 side = SIDE - 2 * view
                 height, width = pixels.shape[:2]
                 x, y = rng.integers(width - side + 1), rng.integers(height - side + 1)
-                crop = crop_view(pixels, box, side, int(x), int(y), flip=bool(rng.random() < 0.5))
-                scaled = torch.from_numpy(crop.pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1
+                square, flip = pixels[y : y + side, x : x + side], bool(rng.random() < 0.5)
+                square = square[:, ::-1] if flip else square
+                scaled = torch.from_numpy(square.copy()).permute(2, 0, 1).float() / 127.5 - 1
+                corner, flips = torch.tensor([[x, y]]), torch.tensor([flip])
+                carried = carry_boxes(torch.from_numpy(box)[None], corner, side, flips)
                 parts[2 * view].append(scaled)
-                parts[2 * view + 1].append(torch.from_numpy(crop.box))
+                parts[2 * view + 1].append(carried[0])
         yield Batch(*map(torch.stack, parts))
 
 

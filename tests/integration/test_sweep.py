@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import optuna
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
@@ -11,6 +13,7 @@ from mixnmatch import cli
 from mixnmatch.config import RunConfig
 from mixnmatch.data.store import open_dataset
 from mixnmatch.errors import ConfigError, InputError
+from mixnmatch.settings import flatten
 from mixnmatch_platform import cli as platform_cli
 from mixnmatch_platform.experiment import main
 from mixnmatch_platform.sweep import SearchSpace, Sweep, describe
@@ -18,7 +21,10 @@ from mixnmatch_platform.tuning import run_sweep
 
 pytestmark = pytest.mark.integration
 SPACE = SearchSpace(
-    super_categories=(2, 3), fine_per_super=(2, 4), weights={"encode_p": (5.0, 20.0)}
+    super_categories=(2, 3),
+    fine_per_super=(2, 4),
+    weights={"encode_p": (5.0, 20.0)},
+    choices={"stage1.augment": ("", "color,translation"), "weights.child_r1": (0, 0.5)},
 )
 
 
@@ -69,6 +75,8 @@ def test_sweep_records_promotes_and_mixes(
         assert supers in (2, 3)
         assert fine / supers in (2, 4)
         assert 5 <= float(run.data.params["weights.encode_p"]) <= 20
+        assert run.data.params["stage1.augment"] in ("", "color,translation")
+        assert float(run.data.params["weights.child_r1"]) in (0, 0.5)
         losses = client.get_metric_history(run.info.run_id, "stage1/generator/pair")
         assert [metric.step for metric in losses] == [1, 2, 3, 4, 5, 6]
         files = {item.path for item in client.list_artifacts(run.info.run_id)}
@@ -111,6 +119,8 @@ def test_dry_run_says_what_a_sweep_would_do(
         "one of 2, 3",
         "super × 2 or 4",
         "weights.encode_p",
+        "stage1.augment              one of '', 'color,translation'",
+        "weights.child_r1            one of 0, 0.5",
         "a trial takes 1 CPU",
         str(home / "small"),
         "mlflow.db",
@@ -125,9 +135,34 @@ def test_trials_on_workers_count_their_driver(sweep: Sweep) -> None:
     assert "on 2 worker(s)" in describe(wide)
 
 
-def test_what_is_searched_cannot_be_set(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(sweep, ["--dry-run", "--set", "weights.encode_p=7"]) == 2
-    assert "weights.encode_p is searched" in capsys.readouterr().err
+@pytest.mark.parametrize("setting", ["weights.encode_p=7", "weights.child_r1=1"])
+def test_what_is_searched_cannot_be_set(
+    sweep: Sweep, setting: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(sweep, ["--dry-run", "--set", setting]) == 2
+    assert f"{setting.partition('=')[0]} is searched" in capsys.readouterr().err
+
+
+def test_every_choice_reaches_the_trials(sweep: Sweep) -> None:
+    choices = {
+        "model.pack_size": (1, 2),
+        "stage1.lr": (1e-4, 4e-4),
+        "stage1.ema_half_life_images": (None, 1000),
+        "seed": (0, 1),
+    }
+    small = replace(sweep, space=replace(SPACE, choices=choices))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen: dict[str, set[object]] = {key: set() for key in choices}
+    for _ in range(20):
+        trial = study.ask()
+        derived = small.space.suggest(trial)
+        config = flatten(small.trial_config(trial.params | derived))
+        for key, values in seen.items():
+            assert config[key] == trial.params[key]
+            values.add(config[key])
+        supers = trial.params["model.super_categories"]
+        assert config["model.fine_categories"] == supers * trial.params["fine_per_super"]
+    assert seen == {key: set(values) for key, values in choices.items()}
 
 
 def test_a_metric_that_will_not_be_measured_is_refused(
@@ -160,3 +195,51 @@ def test_impossible_spaces_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(SPACE, weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"stage1.learning_rate": (1e-4,)}, "unknown configuration key stage1.learning_rate"),
+        ({"stage1": (1,)}, "unknown configuration key stage1"),
+        ({"stage1.augment": ("", "colour")}, "stage1.augment is 'colour'"),
+        ({"stage1.augment": ("color")}, "choices of stage1.augment is 'color': .* a tuple"),
+        ({"stage1.lr": ()}, r"choices of stage1.lr is \(\): it must be a tuple"),
+        ({"stage1.lr": (1e-4, "fast")}, "stage1.lr is 'fast': it must be of type float"),
+        ({"model.pack_size": (1, 3)}, "model.pack_size is 3: it must be a divisor of the 4"),
+        ({"weights.child_r1": (0, -1)}, "weights.child_r1 is -1"),
+        ({"weights.encode_p": (0, 1)}, "weights.encode_p is searched already"),
+        ({"model.fine_categories": (4, 8)}, "model.fine_categories is searched already"),
+        ({"seed": range(5)}, "choices of seed is range"),
+        ({"seed": tuple(range(10_001))}, "combinations of choices is 10001: .* at most 10000"),
+    ],
+)
+def test_impossible_choices_are_refused(
+    sweep: Sweep, choices: dict[str, tuple[Any, ...]], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(sweep, space=replace(SPACE, choices=choices))
+
+
+def test_choices_are_checked_together(sweep: Sweep) -> None:
+    # Neither goes with the other settings of the sweep alone.
+    space = replace(SPACE, choices={"model.pack_size": (3,), "stage1.batch_size": (6, 9)})
+    replace(sweep, space=space)
+    space = replace(SPACE, choices={"model.pack_size": (1, 3), "stage1.batch_size": (6, 8)})
+    with pytest.raises(ConfigError, match=r"model\.pack_size is 3: .* divisor of the 8"):
+        replace(sweep, space=space)
+
+
+def test_a_setting_that_no_choice_goes_with_is_refused(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = replace(sweep, space=replace(SPACE, choices={"model.pack_size": (1, 2)}))
+    assert main(packed, ["--dry-run", "--set", "stage1.batch_size=7"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_refit_is_longer_than_any_trial(sweep: Sweep) -> None:
+    space = replace(SPACE, choices={"stage1.steps": (10, 20)})
+    replace(sweep, space=space, refit_steps=21)
+    with pytest.raises(ConfigError, match="more than the trials' 20"):
+        replace(sweep, space=space, refit_steps=20)

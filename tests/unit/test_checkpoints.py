@@ -167,14 +167,17 @@ def test_only_schedule_and_records_may_change() -> None:
     check_same_run(state, RunConfig())
     free = {
         "stage1.steps": 9,
+        "stage1.lr": 1e-3,
         "stage2.steps": 9,
+        "stage2.lr": 1e-3,
+        "stage2.discriminator_lr": 1e-3,
         "evaluation.samples": 9,
         "log_every_steps": 9,
         "checkpoint_every_steps": 9,
         "sample_every_steps": 9,
     }
     check_same_run(state, override(RunConfig(), free))
-    for key, value in {"seed": 1, "stage1.lr": 1e-3, "model.noise_dim": 9}.items():
+    for key, value in {"seed": 1, "stage1.beta1": 0.9, "model.noise_dim": 9}.items():
         with pytest.raises(InputError) as caught:
             check_same_run(state, override(RunConfig(), {key: value}))
         message = str(caught.value)

@@ -18,16 +18,17 @@ def test_a_named_precision_is_taken(device: torch.device) -> None:
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_auto_is_bfloat16_where_it_is_native(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_bfloat16_on_gpus_where_it_is_native(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[dict[str, Any]] = []
 
     def supported(**options: Any) -> bool:
         asked.append(options)
         return native
 
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    assert uses_bfloat16("auto", CPU) == native
+    assert not uses_bfloat16("auto", CPU)
     assert uses_bfloat16("auto", CUDA) == native
     assert asked == [{"including_emulation": False}]
     assert not uses_bfloat16("auto", torch.device("mps"))

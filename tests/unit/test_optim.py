@@ -123,7 +123,7 @@ def recorded(network: nn.Module, run: Callable[[], object]) -> dict[str, list[Te
 
 @pytest.fixture
 def estimated(tiny: RunConfig, make_batch: MakeBatch) -> CodeStage:
-    stage = CodeStage(override(tiny, {"stage1.average_statistics": "estimated"}))
+    stage = CodeStage(tiny)
     stage.step(make_batch())
     return stage
 
@@ -176,7 +176,7 @@ def test_estimates_come_again_and_last_until_the_next_step(
 
 
 def test_live_statistics_are_left_as_they_are(tiny: RunConfig, make_batch: MakeBatch) -> None:
-    stage = CodeStage(tiny)
+    stage = CodeStage(override(tiny, {"stage1.average_statistics": "live"}))
     stage.step(make_batch())
     before = state(stage.average.network)
     stage.settle()

@@ -160,3 +160,39 @@ def test_how_a_run_computes_may_change(tiny: RunConfig, make_batch: MakeBatch) -
     again.load_state_dict(stage.state_dict())
     assert same(again.state_dict()["modules"], stage.state_dict()["modules"])
     assert all(loss.isfinite() for loss in again.step(make_batch(1)).values())
+
+
+@pytest.mark.parametrize("lasts", [(False, True), (True, False)])
+def test_moments_follow_the_memory_order(
+    lasts: tuple[bool, bool], tiny: RunConfig, make_batch: MakeBatch
+) -> None:
+    """Adam's kernels go through weights and moments as they lie in memory."""
+    first, second = (override(tiny, {"compute.channels_last": last}) for last in lasts)
+    stage, again = CodeStage(first), CodeStage(second)
+    stage.step(make_batch())
+    again.load_state_dict(stage.state_dict())
+    for name, optimiser in stage.optimisers.items():
+        theirs = again.optimisers[name]
+        for weight, other in zip(
+            optimiser.param_groups[0]["params"], theirs.param_groups[0]["params"], strict=True
+        ):
+            assert theirs.state[other]["exp_avg"].stride() == other.stride()
+            weight.grad = torch.ones_like(weight) + weight.detach()
+            other.grad = torch.ones_like(other) + other.detach()
+        optimiser.step()
+        theirs.step()
+        for mine, moments in zip(optimiser.state.values(), theirs.state.values(), strict=True):
+            torch.testing.assert_close(mine["exp_avg"], moments["exp_avg"])
+
+
+def test_a_resumed_run_takes_the_settings_of_now(tiny: RunConfig, make_batch: MakeBatch) -> None:
+    stage = CodeStage(tiny)
+    stage.step(make_batch())
+    state = stage.state_dict()
+    for saved in state["optimisers"].values():  # as an earlier version saved it
+        saved["param_groups"][0] |= {"foreach": True, "fused": None}
+    again = CodeStage(override(tiny, {"stage1.lr": 1e-5}))
+    again.load_state_dict(state)
+    for optimiser in again.optimisers.values():
+        (group,) = optimiser.param_groups
+        assert (group["lr"], group["foreach"], group["fused"]) == (1e-5, None, True)

@@ -218,8 +218,10 @@ def test_r1_comes_every_so_many_steps_and_counts_as_many_times(
         torch.testing.assert_close(mine, right, rtol=1e-8, atol=1e-12)
     # It draws nothing.
     assert torch.equal(stage.random.get_state(), plain.random.get_state())
-    again = ["child_d/r1" in stage.step(batch) for _ in range(4)]
-    assert again == [False, False, True, False]
+    again = [stage.step(batch, watch=number == 1) for number in range(4)]
+    assert ["child_d/r1" in said for said in again] == [False, True, True, False]
+    # Between two of them the last one is told where somebody watches.
+    assert torch.equal(again[1]["child_d/r1"], losses["child_d/r1"])
 
 
 # Changes before the child discriminator

@@ -276,6 +276,25 @@ def test_a_loss_that_is_no_number_is_not_saved(
     assert not (run.out / "bundle").exists()
 
 
+def test_weights_that_are_no_numbers_are_not_saved(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses are of the weights before the update: one that spoils them looks well itself."""
+    loss = CodeStage._generator_loss
+
+    def spoilt(self: CodeStage, *arguments: Any) -> Any:
+        if self.steps_done == 1:  # the step that a checkpoint follows
+            weight = self.generator.background_image[0].weight
+            weight.register_hook(lambda gradient: gradient * float("nan"))
+        return loss(self, *arguments)
+
+    monkeypatch.setattr(CodeStage, "_generator_loss", spoilt)
+    run = make_run()
+    with pytest.raises(RunError, match=r"stage 1, step 2: generator/gradient_norm = nan; "):
+        train(run)
+    assert run.checkpoints.load() is None
+
+
 def test_what_would_fail_later_is_refused_first(
     config: RunConfig, tiny_dataset: Dataset, tmp_path: Path
 ) -> None:

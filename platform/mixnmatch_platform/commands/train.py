@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     out = home / args.experiment / args.name
     config = read_config(args, out / CONFIG_NAME)
     dataset = open_dataset(args.data)
-    check(config, dataset, stages, out)
+    check(config, dataset, stages, out, world_size=max(1, workers))
     # Before anything is reopened or written, so that a refusal leaves the finished run as it was.
     if (state := JobCheckpoints(out).load()) is not None:
         check_same_run(state, config, fingerprint=dataset.info.fingerprint, stages=stages)
