@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint type format clean
+.PHONY: setup demo test bench lint type format clean
 
 setup: $(VENV)/.installed
 
@@ -22,6 +22,12 @@ demo: setup
 
 test: setup
 	$(BIN)/pytest
+
+# On a quiet machine: a quarter of an hour at the published sizes.
+bench: setup
+	$(BIN)/python tests/benchmarks/step.py
+	$(BIN)/python tests/benchmarks/step.py --ablate
+	$(BIN)/python tests/benchmarks/loader.py
 
 lint: setup
 	$(BIN)/ruff check .

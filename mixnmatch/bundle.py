@@ -4,7 +4,6 @@
 extractor; ``bundle.json`` the configuration, the figures measured and a checksum of the weights.
 """
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from mixnmatch.config import RunConfig
 from mixnmatch.errors import ConfigError, ModelError
-from mixnmatch.files import replace_folder
+from mixnmatch.files import checksum, replace_folder
 from mixnmatch.networks import Encoders, Generator, ShapeExtractor
 from mixnmatch.settings import from_dict, to_dict
 from mixnmatch.training.state import TrainingStage
@@ -109,7 +108,7 @@ def save_bundle(bundle: ModelBundle, out: Path) -> Path:
             "config": to_dict(bundle.config),
             "metrics": bundle.metrics,
             "data": bundle.data,
-            "sha256": _checksum(work / WEIGHTS),
+            "sha256": checksum(work / WEIGHTS),
         }
         (work / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
         work.chmod(0o755)
@@ -138,12 +137,12 @@ def load_bundle(path: Path) -> ModelBundle:
             )
     try:
         description = json.loads((path / DESCRIPTION).read_text())
-        schema, checksum = int(description["schema"]), str(description["sha256"])
+        schema, expected = int(description["schema"]), str(description["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path / DESCRIPTION} cannot be read: {error!r}") from error
     if schema > SCHEMA:
         raise ModelError(f"{path} has bundle schema {schema}: this version reads up to {SCHEMA}")
-    if _checksum(path / WEIGHTS) != checksum:
+    if checksum(path / WEIGHTS) != expected:
         raise ModelError(f"{path / WEIGHTS} is damaged: its sha256 is not that of {DESCRIPTION}")
     try:
         config = from_dict(RunConfig, description["config"])
@@ -189,8 +188,3 @@ def load_bundle(path: Path) -> ModelBundle:
         metrics=description.get("metrics", {}),
         data=description.get("data", {}),
     )
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,12 +1,13 @@
 """Folders that appear whole or not at all, and the place of what can be made again."""
 
 import errno
+import hashlib
 import os
 import shutil
 import uuid
 from pathlib import Path
 
-__all__ = ["cache_folder", "replace_folder"]
+__all__ = ["cache_folder", "checksum", "replace_folder"]
 
 
 def replace_folder(new: Path, out: Path) -> None:
@@ -41,6 +42,15 @@ def replace_folder(new: Path, out: Path) -> None:
 
 
 def cache_folder() -> Path:
-    """Where judges, prepared pictures and fetched models are kept: ``MIXNMATCH_CACHE``, or ~/.cache/mixnmatch."""
+    """Where judges, prepared pictures and fetched models are kept.
+
+    The folder that ``MIXNMATCH_CACHE`` names, or ~/.cache/mixnmatch.
+    """
     root = os.environ.get("MIXNMATCH_CACHE")
     return Path(root) if root else Path.home() / ".cache" / "mixnmatch"
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

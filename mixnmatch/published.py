@@ -4,7 +4,6 @@ Their networks are ours under other names (``mixnmatch.published_names``), and t
 weights tell the sizes.
 """
 
-import hashlib
 import os
 import re
 import warnings
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from mixnmatch.bundle import ModelBundle
 from mixnmatch.config import ModelConfig, RunConfig
 from mixnmatch.errors import ConfigError, ModelError
+from mixnmatch.files import checksum
 from mixnmatch.networks import Encoders, Generator, ShapeExtractor
 from mixnmatch.published_names import (
     encoder_names,
@@ -89,7 +89,7 @@ def load_published(folder: Path) -> ModelBundle:
     for path in paths:
         if not path.is_file():
             raise ModelError(f"{path}: no such file: G.pth and E.pth are needed, EX.pth if there")
-    checksums = {path.name: _checksum(path) for path in paths}
+    checksums = {path.name: checksum(path) for path in paths}
     data = {"source": "published checkpoints", "files": checksums}
     return bundle_of_published([_read(path) for path in paths], data=data)
 
@@ -293,8 +293,3 @@ def _read(path: Path) -> Checkpoint:
 
 def _by(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape)) or "a single number"
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
