@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mixnmatch.commands.options import check_range
+
 if TYPE_CHECKING:
     from mixnmatch.data.store import DatasetInfo
 
@@ -115,6 +117,8 @@ def run_view(arguments: argparse.Namespace) -> int:
     from mixnmatch.sheets import check_picture_name, save_picture
 
     check_picture_name(arguments.out)
+    check_range("--count", arguments.count, 1, 1000)
+    check_range("--image-size", arguments.image_size, 8, 2048)
     dataset = open_dataset(arguments.data)
     sheet = contact_sheet(dataset, arguments.count, arguments.image_size)
     save_picture(sheet, arguments.out)
@@ -196,9 +200,9 @@ def _register_view(commands: "Subparsers") -> None:
     parser = _add(commands, "view", "draw a contact sheet of a data set", _VIEW)
     parser.add_argument("data", metavar="DATA", type=Path, help="data set folder")
     parser.add_argument("--out", type=Path, required=True, help="picture to write")
-    parser.add_argument("--count", type=_positive, default=24, help="pictures (%(default)s)")
+    parser.add_argument("--count", type=int, default=24, help="pictures (%(default)s)")
     parser.add_argument(
-        "--image-size", type=_view_side, default=128, help="side of the object view (%(default)s)"
+        "--image-size", type=int, default=128, help="side of the object view (%(default)s)"
     )
     parser.set_defaults(run=run_view)
 
@@ -234,20 +238,6 @@ def _add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace OUT if it is a data set already"
     )
-
-
-def _positive(text: str) -> int:
-    return _at_least(1, int(text))
-
-
-def _view_side(text: str) -> int:
-    return _at_least(8, int(text))
-
-
-def _at_least(least: int, value: int) -> int:
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{value} is not {least} or more")
-    return value
 
 
 def _summarise(arguments: argparse.Namespace, info: "DatasetInfo") -> None:

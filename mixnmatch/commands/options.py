@@ -14,14 +14,15 @@ STAGES = {"1": (1,), "2": (2,), "both": (1, 2)}
 CONFIG_NAME = "config.json"
 
 
-def check_range(option: str, value: float, least: float, most: float) -> None:
+def check_range(option: str, value: int | float, least: int | float, most: int | float) -> None:
     """Refuse the value of an option that is out of range, both ends included.
 
     Raises:
         InputError: If it is.
     """
     if not least <= value <= most:
-        raise InputError(f"{option} is {value:g}: it must be from {least} to {most}")
+        shown = f"{value:g}" if isinstance(value, float) else value
+        raise InputError(f"{option} is {shown}: it must be from {least} to {most}")
 
 
 def check_seed(seed: int) -> None:

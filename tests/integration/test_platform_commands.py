@@ -55,7 +55,7 @@ def test_train_in_this_process_and_again(
     # What is refused leaves the finished run as it was.
     kept = (out / "config.json").read_bytes()
     for options, said in [
-        (["--set", "stage1.lr=0.01"], "stage1.lr = 0.0002, not 0.01"),
+        (["--set", "stage1.beta1=0.3"], "stage1.beta1 = 0.5, not 0.3"),
         (["--set", "stage1.steps=9"], "stage1.steps = 6, not 9"),
         (["--stage", "1"], "past stage 1"),
     ]:
@@ -78,6 +78,7 @@ def test_bad_input_is_one_line(
         (["train", data, "--name", "x", "--set", "stage1.stepz=1"], "stage1.stepz"),
         (["train", data, "--name", "x", "--set", "model.fine_categories=7"], "multiple of"),
         (["train", data, "--name", "x", "--workers", "-1"], "--workers is -1"),
+        (["train", data, "--name", "x", "--workers", "9"], "batches of 12 on 9 worker(s)"),
         (["train", data, "--name", "x", "--stage", "2", "--workers", "0"], "stage 2 needs"),
         (["train", data, "--name", "../x"], "--name"),
         (["promote", "--experiment", "x", "--metric", "fid", "--model", "m"], "no MLflow store"),

@@ -165,11 +165,13 @@ def test_every_choice_reaches_the_trials(sweep: Sweep) -> None:
     assert seen == {key: set(values) for key, values in choices.items()}
 
 
-def test_a_metric_that_will_not_be_measured_is_refused(
+def test_what_is_wrong_is_said_before_a_trial_starts(
     sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(InputError, match=r"fid is not measured .* evaluation\.inception_weights"):
         run_sweep(replace(sweep, metric="fid", mode="min"))
+    with pytest.raises(InputError, match=r"too few for batches of 4 on 20 worker"):
+        run_sweep(replace(sweep, workers=20))
     assert main(sweep, ["--data", "nowhere"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

@@ -1,13 +1,15 @@
 import fractions
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+from mixnmatch import animation
 from mixnmatch.animation import (
     ANIMATIONS,
     Frame,
@@ -105,6 +107,22 @@ def test_thinned_frames_take_the_time_of_those_left_out() -> None:
     assert list(thin(frames, 1)) == frames
 
 
+def test_of_thinned_frames_only_those_taken_are_kept() -> None:
+    made: list[weakref.ref[Image.Image]] = []
+    most = 0
+
+    def film() -> Iterator[Frame]:
+        nonlocal most
+        for _ in range(300):
+            picture = Image.new("RGB", (8, 8))
+            made.append(weakref.ref(picture))
+            most = max(most, sum(known() is not None for known in made))
+            yield Frame(picture, 0.01)
+
+    assert [f.seconds for f in thin(film(), 100)] == pytest.approx([1, 1, 1])
+    assert most < 10
+
+
 def test_a_torn_film_gives_the_frames_it_has(tmp_path: Path) -> None:
     whole = [Frame(Image.effect_noise((64, 64), 80).convert("RGB"), 0.04) for _ in range(8)]
     path = tmp_path / "a.mp4"
@@ -191,6 +209,34 @@ def test_frames_beyond_the_limit_are_refused(
         next(read_frames(tmp_path / "a.gif"))
 
 
+def test_each_frame_of_a_video_is_held_against_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.ts"
+    for side in (32, 64):  # one after the other they are a stream that grows
+        with av.open(str(tmp_path / f"{side}.ts"), "w") as film:
+            stream = film.add_stream("libx264", rate=fractions.Fraction(25))
+            stream.width = stream.height = side
+            stream.pix_fmt = "yuv420p"
+            for frame in shades(4, side=side):
+                film.mux(stream.encode(av.VideoFrame.from_image(frame.picture)))
+            film.mux(stream.encode(None))
+        with path.open("ab") as grown:
+            grown.write((tmp_path / f"{side}.ts").read_bytes())
+    assert {frame.picture.size for frame in read_frames(path)} == {(32, 32), (64, 64)}
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    with pytest.raises(DataError, match=r"a\.ts: 64x64 pixels: at most 2000 are accepted"):
+        list(read_frames(path))
+
+
+def test_a_picture_with_too_long_a_text_is_refused(tmp_path: Path) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("story", "a" * 2 * PngImagePlugin.MAX_TEXT_CHUNK, zip=True)
+    shades(1)[0].picture.save(tmp_path / "a.png", pnginfo=text)
+    with pytest.raises(DataError, match=r"a\.png: corrupt or truncated picture \(Decomp"):
+        list(read_frames(tmp_path / "a.png"))
+
+
 def test_without_pyav_videos_are_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +258,31 @@ def test_names_that_no_animation_can_have(tmp_path: Path) -> None:
     (tmp_path / "folder.gif").mkdir()
     with pytest.raises(InputError, match="Is a directory"):
         check_animation_name(tmp_path / "folder.gif")
+
+
+@pytest.mark.parametrize("suffix", ANIMATIONS)
+def test_a_frame_may_last_as_long_as_a_gif_can_say(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / "new" / f"a{suffix}"
+    with pytest.raises(InputError, match=r"a frame is shown for 700 s: it must be at most 655\.35"):
+        save_animation(shades(2, seconds=700), path)
+    assert not path.parent.exists()
+    save_animation(shades(3, seconds=animation.LONGEST_FRAME), path)
+    again = [frame.seconds for frame in read_frames(path)]
+    assert again == pytest.approx([655.35] * 3, rel=1e-3)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_times_that_a_format_cannot_count_are_refused(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A GIF's equal frames become one of 800 s, the other's milliseconds go beyond 32 bits.
+    frames = 2 * shades(1, seconds=400)
+    if suffix == ".webp":
+        monkeypatch.setattr(animation, "LONGEST_FRAME", 10**6)
+        frames = shades(4, seconds=10**6)
+    with pytest.raises(InputError, match=r"a\.\w+: cannot be written \(.*: make it shorter"):
+        save_animation(frames, tmp_path / f"a{suffix}")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, PngImagePlugin
 
 from mixnmatch import cli
 from mixnmatch.animation import Frame, read_frames, save_animation
@@ -14,6 +14,7 @@ from mixnmatch.bundle import load_bundle, save_bundle
 from mixnmatch.config import RunConfig
 from mixnmatch.data.store import Dataset
 from mixnmatch.settings import flatten, override, to_dict
+from mixnmatch.sheets import to_picture, to_tensor
 from mixnmatch.training.stage1 import CodeStage
 
 Refused = Callable[..., str]
@@ -91,7 +92,7 @@ def test_train_then_go_on(
     assert run(*train, "--json") == 0
     assert json.loads(capsys.readouterr().out)["disentanglement_accuracy"] >= 0
     # Other settings are refused, and do not take the place of the run's own.
-    assert "stage1.lr = 0.0002, not 0.001" in refused(*train, "--set", "stage1.lr=1e-3")
+    assert "stage1.beta1 = 0.5, not 0.3" in refused(*train, "--set", "stage1.beta1=0.3")
     assert "seed = 0, not 3" in refused(*train, "--set", "seed=3", "--dry-run")
     assert (out / "config.json").read_text() == kept
     assert run(*train, "--set", "stage2.steps=3") == 0
@@ -101,10 +102,11 @@ def test_train_then_go_on(
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ("stage1.learning_rate=1", "stage1.learning_rate: did you mean stage1.lr"),
+        ("stage1.learning_rate=1", "unknown configuration key stage1.learning_rate: did you mean"),
         ("stage1.lr=fast", "stage1.lr is 'fast': it must be of type float"),
         ("stage1.lr", "'stage1.lr' is no setting: write key=value"),
         ("model.image_size=33", "model.image_size is 33: it must be a power of two"),
+        ("seed=100000000000000", "seed is 100000000000000: it must be from 0 to 2147483647"),
         ("stage1.batch_size=1000", "too few for batches of 1000"),
         ("evaluation.inception_weights=/nowhere.pth", "/nowhere.pth: no such file"),
     ],
@@ -184,14 +186,14 @@ def test_failed_and_interrupted_training(
 ) -> None:
     train = ("train", tiny_dataset.path, "--out", tmp_path / "run", "--config", settings)
 
-    def diverge(self: CodeStage, batch: object) -> object:
+    def diverge(self: CodeStage, batch: object, *, watch: bool) -> object:
         self.steps_done += 1
         return {"child_d/real": torch.tensor(float("nan"))}
 
     monkeypatch.setattr(CodeStage, "step", diverge)
     assert "stage 1, step 2: child_d/real = nan" in refused(*train, status=1)
 
-    def interrupt(self: CodeStage, batch: object) -> object:
+    def interrupt(self: CodeStage, batch: object, *, watch: bool) -> object:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(CodeStage, "step", interrupt)
@@ -339,13 +341,13 @@ Use = Callable[..., list[object]]
 def test_vary(use: Use, photo: Path, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "out.png"
     assert run(*use("vary", "--factor", "texture")) == 0
-    size = f"{175 + 4 * 66 - 2}x{34 + 64}"
+    size = f"{175 + 4 * 66 - 2}x{34 + 2 * 66 - 2}"
     expected = f"wrote {out} ({size} px, 4 values of texture, code mode)\n"
     assert capsys.readouterr().out == expected
     taken = ("--factor", "shape", "--from", photo, photo, photo, "--mode", "feature")
     assert run(*use("vary", *taken, "--columns", 2, "--pose", photo)) == 0
     with Image.open(out) as sheet:
-        assert sheet.size == (175 + 2 * 66 - 2, 34 + 4 * 66 - 2)
+        assert sheet.size == (175 + 2 * 66 - 2, 34 + 5 * 66 - 2)
     poses = ("--factor", "pose", "--count", 3)
     made = []
     for seed in (1, 1, 2):
@@ -359,10 +361,44 @@ def test_vary(use: Use, photo: Path, tmp_path: Path, capsys: Capture) -> None:
             assert (moving.n_frames, moving.size, moving.info["duration"]) == (3, (32, 32), pace)
 
 
+def test_a_sheet_of_variation_begins_with_what_is_held(
+    use: Use,
+    mix: Callable[..., list[object]],
+    lively_bundle: Path,
+    photo: Path,
+    tmp_path: Path,
+) -> None:
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
+
+    def held(*options: object) -> list[bytes]:
+        """Pixels of the pictures in the first line of a sheet, at the model's size."""
+        assert run(*use("vary", "--factor", "texture", *options)) == 0
+        with Image.open(tmp_path / "out.png") as sheet:
+            lefts = range(175, sheet.width, 66)
+            cells = [sheet.crop((x, 34, x + 64, 98)).resize((32, 32), 0) for x in lefts]
+        return [cell.tobytes() for cell in cells if cell.getextrema() != ((255, 255),) * 3]
+
+    source = to_picture(to_tensor(Image.open(photo), 32)[0]).tobytes()
+    assert run(*mix(model=lively_bundle)) == 0
+    painted = Image.open(tmp_path / "mix.png").tobytes()
+    assert held() == [source, painted]
+    # The picture of the factor that varies is not held, nor in feature mode that of the pose.
+    red = tmp_path / "red.png"
+    first = held("--pose", red, "--background", red)
+    assert first[:2] == [Image.open(red).tobytes(), source]
+    assert len(first) == 3
+    assert len(held("--texture", red)) == 2
+    assert len(held("--pose", red, "--mode", "feature")) == 2
+
+
 def test_what_vary_refuses(use: Use, photo: Path, tmp_path: Path, refused: Refused) -> None:
     texture = ("--factor", "texture")
     assert "from 1 to 4, the textures" in refused(*use("vary", *texture, "--count", 5))
     assert "count is 0" in refused(*use("vary", *texture, "--count", 0))
+    pose = ("--factor", "pose", "--count", 10**13)
+    assert "pose count is 10000000000000: it must be from 1 to 2000" in refused(*use("vary", *pose))
+    for seed in (-1, 10**20):
+        assert f"--seed is {seed}: it must be" in refused(*use("vary", *texture, "--seed", seed))
     assert "--count is 2" in refused(*use("vary", *texture, "--count", 2, "--from", photo))
     assert "nowhere.png: " in refused(*use("vary", *texture, "--from", tmp_path / "nowhere.png"))
     assert "nowhere.png: " in refused(*use("vary", *texture, "--pose", tmp_path / "nowhere.png"))
@@ -397,6 +433,8 @@ def test_what_walk_refuses(
     assert "--frames is 1: it must be from 2" in refused(*use("walk", "--frames", 1))
     for option in ("fps", "columns", "batch-size"):
         assert f"--{option} is 0: it must be" in refused(*use("walk", f"--{option}", 0))
+    large = refused(*use("walk", "--batch-size", 10**20))
+    assert f"--batch-size is {10**20}: it must be from 1 to 10000" in large
     assert "--fps is nan" in refused(*use("walk", "--fps", "nan"))
     one = ("walk", photo, "--model", tiny_bundle, "--out", tmp_path / "a.gif")
     assert "is one picture: a walk needs two or more" in refused(*one)
@@ -444,10 +482,30 @@ def test_what_else_animate_refuses(
     animate = ("animate", film, "--texture", photo)
     assert "--every is 0" in refused(*use(*animate, "--every", 0))
     assert "--max-frames is 0" in refused(*use(*animate, "--max-frames", 0))
+    for option in ("--every", "--max-frames"):
+        large = refused(*use(*animate, option, 10**20))
+        assert f"{option} is {10**20}: it must be from 1 to 1000000" in large
     assert "no animation is written as '.jpg'" in refused(*use(*animate, out="out.jpg"))
     no_stage2 = ("--model", stage1_bundle, "--out", tmp_path / "out.gif")
     assert "feature mode needs stage 2" in refused(*animate, *no_stage2)
     assert names(tmp_path) == ["film.gif", "photo.jpg"]
+
+
+def test_films_that_read_well_and_cannot_be_used(
+    use: Use, photo: Path, tmp_path: Path, refused: Refused
+) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("story", "a" * 2 * PngImagePlugin.MAX_TEXT_CHUNK, zip=True)
+    Image.new("RGB", (32, 32)).save(tmp_path / "text.png", pnginfo=text)
+    animate = ("animate", tmp_path / "text.png", "--texture", photo)
+    assert "text.png: corrupt or truncated picture" in refused(*use(*animate, out="out.gif"))
+    slow = (Frame(Image.new("RGB", (32, 32), (80 * i, 0, 0)), 400) for i in range(4))
+    save_animation(slow, tmp_path / "slow.webp")
+    animate = ("animate", tmp_path / "slow.webp", "--texture", photo, "--every", 2)
+    for name in ("out.gif", "out.mp4"):
+        message = refused(*use(*animate, out=name))
+        assert f"{name}: cannot be written (a frame is shown for 800 s: it must be" in message
+    assert names(tmp_path) == ["photo.jpg", "slow.webp", "text.png"]
 
 
 def test_sketch(use: Use, photo: Path, tmp_path: Path, capsys: Capture, refused: Refused) -> None:
@@ -502,8 +560,11 @@ def test_what_evaluate_refuses(
     assert "no such model folder" in refused("evaluate", tmp_path / "nowhere", data)
     assert "knows the scheme nope:" in refused("evaluate", "nope:x", data)
     assert "no such data set folder" in refused("evaluate", tiny_bundle, tmp_path / "nowhere")
-    few = refused("evaluate", tiny_bundle, data, "--samples", "3")
-    assert "evaluation.samples is 3: it must be at least 8" in few
+    for samples in ("3", f"{10**20}"):
+        wrong = refused("evaluate", tiny_bundle, data, "--samples", samples)
+        assert f"--samples is {samples}: it must be from 8 to 100000" in wrong
+    wrong = refused("evaluate", tiny_bundle, data, "--seed", 10**20)
+    assert f"--seed is {10**20}: it must be from 0 to 2147483647" in wrong
     weights = ("--inception-weights", tmp_path / "none.pth")
     assert "none.pth: no such file" in refused("evaluate", tiny_bundle, data, *weights)
     (tmp_path / "text.pth").write_text("hello")
@@ -528,5 +589,6 @@ def test_what_sheet_refuses(
     assert "not a data set" in refused("sheet", tiny_bundle, tmp_path, *out)
     for columns in ("1", "101"):
         assert "--columns is" in refused("sheet", tiny_bundle, data, *out, "--columns", columns)
+    assert "--seed is -1: it must be" in refused("sheet", tiny_bundle, data, *out, "--seed", -1)
     assert "use .png" in refused("sheet", tiny_bundle, data, "--out", tmp_path / "sheet.txt")
     assert names(tmp_path) == []

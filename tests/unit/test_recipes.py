@@ -70,8 +70,9 @@ def test_codes_of_a_factor(tiny: RunConfig) -> None:
     assert torch.equal(poses, codes_of("pose", config, 400, seed=1))
     assert not torch.equal(poses, codes_of("pose", config, 400, seed=2))
     assert len(codes_of("pose", config, None)) == 10
-    with pytest.raises(InputError, match="pose count is 0: it must be at least 1"):
-        codes_of("pose", config, 0)
+    for wrong in (0, 2001, 10**13):
+        with pytest.raises(InputError, match=f"pose count is {wrong}: it must be from 1 to 2000$"):
+            codes_of("pose", config, wrong)
 
 
 def test_a_walk_keeps_the_spaces_of_its_codes() -> None:

@@ -303,6 +303,8 @@ def test_what_would_fail_later_is_refused_first(
     with pytest.raises(DataError, match="too few for batches of 100"):
         check(large, tiny_dataset)
     check(large, tiny_dataset, (1,))
+    with pytest.raises(DataError, match="too few for batches of 4 on 20 worker"):
+        check(config, tiny_dataset, world_size=20)
     weights = {"evaluation.inception_weights": str(tmp_path / "none.pth")}
     with pytest.raises(ModelError, match=r"none\.pth: no such file"):
         check(override(config, weights), tiny_dataset)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import MakeCub
+from plain_crops import plain_crop
 
 from mixnmatch.data import batches as batches_module
 from mixnmatch.data.batches import Batch, TrainingSet, evaluation_pictures
@@ -19,7 +20,7 @@ from mixnmatch.data.cub import read_cub
 from mixnmatch.data.pictures import decode_picture
 from mixnmatch.data.records import Split
 from mixnmatch.data.store import Dataset, open_dataset, write_dataset
-from mixnmatch.data.views import Crop, crop_view, prepare_views
+from mixnmatch.data.views import Crop, prepare_views
 from mixnmatch.errors import DataError
 
 
@@ -64,7 +65,7 @@ def slow_batch(
         ):
             height, width = pixels.shape[:2]
             offset_x, offset_y = int(x * (width - side + 1)), int(y * (height - side + 1))
-            made.append(crop_view(pixels, box, side, offset_x, offset_y, flip=bool(flip < 0.5)))
+            made.append(plain_crop(pixels, box, side, offset_x, offset_y, flip=bool(flip < 0.5)))
     parts: list[torch.Tensor] = []
     for made in crops:
         pixels = np.stack([crop.pixels for crop in made]).transpose(0, 3, 1, 2)

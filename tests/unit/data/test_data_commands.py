@@ -81,6 +81,9 @@ def test_synthesize(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (len(dataset), dataset.info.labels) == (9, 4)
     assert len(dataset.indices("judge")) == 3
     assert "shapes is 99" in refused(capsys, "data", "synthesize", tmp_path / "x", "--shapes", "99")
+    for option in ("count", "seed"):
+        large = ("data", "synthesize", tmp_path / "x", f"--{option}", 10**20)
+        assert f"{option} is {10**20}: it must be from" in refused(capsys, *large)
     assert left_in(tmp_path) == ["set"]
 
 
@@ -92,6 +95,9 @@ def test_view(drawn: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert Image.open(sheet).size[0] > 4 * 3 * 128
     view = ("data", "view", drawn.path, "--count", "2", "--out")
     assert "use .png" in refused(capsys, *view, tmp_path / "sheet.txt")
+    for option, value in (("count", 0), ("count", 10**20), ("image-size", 7), ("image-size", 4000)):
+        wrong = refused(capsys, *view, tmp_path / "wrong.png", f"--{option}", value)
+        assert f"--{option} is {value}: it must be from" in wrong
     assert "cannot be written" in refused(capsys, *view, sheet / "under a file.png")
     assert cli.main([str(part) for part in (*view, tmp_path / "new" / "sheet.jpg")]) == 0
     assert left_in(tmp_path) == ["new", "sheet.png"]

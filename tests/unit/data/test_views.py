@@ -11,7 +11,6 @@ from mixnmatch.data.records import Box, Record
 from mixnmatch.data.views import (
     VIEWS_VERSION,
     centre_crop,
-    crop_view,
     object_square,
     prepare_views,
     read_views,
@@ -49,26 +48,6 @@ def test_views_cover_every_crop_and_carry_the_box(
         assert 0 <= y1 <= y2 <= height
         crop = centre_crop(pixels, corners, side)
         assert crop.pixels.shape == (side, side, 3)
-
-
-@given(
-    st.lists(st.floats(0, 48, width=32), min_size=4, max_size=4),
-    st.integers(0, 16),
-    st.integers(0, 8),
-)
-def test_a_flipped_crop_is_the_mirror_of_the_crop(
-    edges: list[float], offset_x: int, offset_y: int
-) -> None:
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(256, size=(40, 48, 3), dtype=np.uint8)
-    corners = np.array([*np.sort(edges[:2]), *np.sort(edges[2:])], np.float32)[[0, 2, 1, 3]]
-    plain = crop_view(pixels, corners, 32, offset_x, offset_y, flip=False)
-    mirror = crop_view(pixels, corners, 32, offset_x, offset_y, flip=True)
-    assert np.array_equal(mirror.pixels, plain.pixels[:, ::-1])
-    assert np.array_equal(plain.pixels[0, 0], pixels[offset_y, offset_x])
-    x1, y1, x2, y2 = plain.box
-    expected = [32 - x2, y1, 32 - x1, y2] if x2 > x1 else [0, 0, 0, 0]
-    assert mirror.box.tolist() == expected
 
 
 def test_what_views_hold_changes_only_with_their_version() -> None:
@@ -113,17 +92,20 @@ def test_a_bright_object_stays_inside_its_box() -> None:
         assert pixels.sum() < 1.1 * 255 * 3 * (x2 - x1) * (y2 - y1)
 
 
-def test_a_box_outside_the_crop_is_all_zero() -> None:
-    pixels = np.zeros((40, 80, 3), np.uint8)
-    corners = np.array([0, 0, 10, 10], np.float32)
-    assert crop_view(pixels, corners, 32, 48, 0, flip=True).box.tolist() == [0, 0, 0, 0]
-
-
-@pytest.mark.parametrize("offset", [(-1, 0), (0, 9), (49, 0)])
-def test_a_crop_outside_the_view_is_refused(offset: tuple[int, int]) -> None:
-    pixels = np.zeros((40, 80, 3), np.uint8)
-    with pytest.raises(ValueError, match="not inside 80x40"):
-        crop_view(pixels, np.zeros(4, np.float32), 32, *offset, flip=False)
+@pytest.mark.parametrize(
+    ("box", "carried"),
+    [
+        ([25, 1, 35, 50], [1, 0, 11, 32]),
+        ([0, 0, 80, 40], [0, 0, 32, 32]),
+        ([0, 0, 24, 40], [0, 0, 0, 0]),
+    ],
+)
+def test_the_square_in_the_middle(box: list[int], carried: list[int]) -> None:
+    pixels = np.random.default_rng(0).integers(256, size=(40, 81, 3), dtype=np.uint8)
+    crop = centre_crop(pixels, np.array(box, np.float32), 32)
+    assert np.array_equal(crop.pixels, pixels[4:36, 24:56])
+    assert crop.box.tolist() == carried
+    assert crop.box.dtype == np.float32
 
 
 def test_a_ribbon_of_a_picture_is_refused() -> None:
