@@ -14,10 +14,10 @@ from mixnmatch.networks.layers import (
     code_head,
     code_trunk,
     conv4,
-    full_precision,
     initialise,
     leaky,
 )
+from mixnmatch.networks.precision import full_precision
 
 PATCH_MAP = 24
 """Side of the map of patches: the same at every image size."""

@@ -15,9 +15,9 @@ from mixnmatch.networks.layers import (
     WholeMap,
     code_head,
     code_trunk,
-    full_precision,
     initialise,
 )
+from mixnmatch.networks.precision import full_precision
 
 CodeName = Literal["z", "b", "p", "c"]
 """Fields of ``Codes``."""

@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mixnmatch.config import ModelConfig
-from mixnmatch.networks.layers import GLU, Residual, full_precision, initialise, same_block
+from mixnmatch.networks.layers import GLU, Residual, initialise, same_block
 from mixnmatch.networks.normalisation import BatchNorm
+from mixnmatch.networks.precision import full_precision
 
 
 def _down(inputs: int, outputs: int) -> nn.Sequential:

@@ -18,12 +18,12 @@ from mixnmatch.networks.layers import (
     JointBlock,
     Residual,
     conv3,
-    full_precision,
     initialise,
     same_block,
     up_block,
 )
 from mixnmatch.networks.normalisation import BatchNorm
+from mixnmatch.networks.precision import full_precision
 
 
 class Layers(NamedTuple):

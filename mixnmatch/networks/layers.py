@@ -169,11 +169,6 @@ class WholeMap(nn.Conv2d):
         return F.linear(x.flatten(1), self.weight.flatten(1), self.bias)
 
 
-def full_precision(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Float32 for what autocast made in fewer bits; anything else as it is."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
 def same_block(inputs: int, outputs: int) -> nn.Sequential:
     """3×3 convolution, batch norm, GLU."""
     return nn.Sequential(conv3(inputs, 2 * outputs), BatchNorm(2 * outputs), GLU())

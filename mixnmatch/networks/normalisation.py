@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn import functional as F
 
+from mixnmatch.networks.precision import full_precision
+
 MOMENTUM = 0.1
 """Share by which the running statistics move to those of a batch."""
 Shape = Float[Tensor, "B C *rest"]
@@ -43,7 +45,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     def _over_workers(self, x: Shape) -> Shape:
         dims = [dim for dim in range(x.dim()) if dim != 1]
         shape = [1, -1] + [1] * (x.dim() - 2)
-        values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        values = full_precision(x)
         mean = _WorkersMean.apply(values.mean(dims))
         centred = values - mean.view(shape)
         variance = _WorkersMean.apply(centred.square().mean(dims))

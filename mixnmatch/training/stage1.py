@@ -96,7 +96,7 @@ class CodeStage(TrainingStage):
             parameters = [p for module in modules for p in module.parameters()]
             return adam(parameters, lr=optim.lr, beta1=optim.beta1, beta2=optim.beta2)
 
-        self._last_r1: Losses = {}
+        self._last_r1: Float[Tensor, ""] | None = None
         child = self.child_discriminator
         self.optimisers = {
             "background": optimiser(self.background_discriminator),
@@ -154,9 +154,9 @@ class CodeStage(TrainingStage):
         losses |= self.update(
             "child", lambda k, draws: self._child_loss(parts[k], seen[k], draws, watch), watch=watch
         )
-        self._last_r1 = {k: v for k, v in losses.items() if k == "child_d/r1"} or self._last_r1
-        if watch:  # between two penalties the last one is told
-            losses |= self._last_r1
+        self._last_r1 = losses.get("child_d/r1", self._last_r1)
+        if watch and self._last_r1 is not None:  # between two penalties the last one is told
+            losses["child_d/r1"] = self._last_r1
         losses |= self.update(
             "pair", lambda k, draws: self._pair_loss(parts[k], seen[k], draws), watch=watch
         )
@@ -180,7 +180,7 @@ class CodeStage(TrainingStage):
 
     def _parts(self, batch: Batch) -> list[Part]:
         count, parts = len(batch.image), self.config.compute.micro_batches
-        tied = self.sample(sample_tied, count)
+        tied = self.sample(sample_tied, count, self.worker_draws())
         free = background_patches(batch.background_box, self.config.model.image_size)
         return [
             Part(
@@ -275,8 +275,7 @@ class CodeStage(TrainingStage):
 
     def _encoder_losses(self, count: int, draws: Draws) -> Losses:
         """The encoders' errors on pictures painted from free codes, which teach them alone."""
-        free = sample_free(self.config.model, count * draws.parts, draws.generator)
-        free = free.part(draws.part, draws.parts)
+        free = self.sample(sample_free, count, draws)
         with torch.no_grad():
             image = self.generator(free).child_image
         predicted = self.encoders.logits(image)

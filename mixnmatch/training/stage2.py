@@ -123,8 +123,9 @@ class ShapeStage(TrainingStage):
 
     def _sample_codes(self, count: int) -> Codes:
         """Free codes; in some batches the shape code is soft, as encoded ones are."""
-        codes = self.sample(sample_free, count)
+        draws = self.worker_draws()
+        codes = self.sample(sample_free, count, draws)
         draw = torch.rand((), generator=self.random, device=self.device)
-        noise = Draws(self.random, self.rank, self.world_size).normal(*codes.p.shape)
+        noise = draws.normal(*codes.p.shape)
         soft = draw < self.config.stage2.soft_shape_probability
         return codes._replace(p=torch.where(soft, torch.softmax(noise, dim=1), codes.p))

@@ -143,15 +143,20 @@ class TrainingStage(ABC):
             self.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=False
         )
 
-    def sample(self, kind: Callable[..., Codes], count: int) -> Codes:
-        """This worker's part of the codes that all workers draw alike.
+    def worker_draws(self) -> Draws:
+        """Random numbers for this worker's whole batch."""
+        return Draws(self.random, self.rank, self.world_size)
+
+    def sample(self, kind: Callable[..., Codes], count: int, draws: Draws) -> Codes:
+        """Codes for a part of the batch.
 
         Args:
             kind: ``sample_tied`` or ``sample_free``.
-            count: Number of this worker's codes.
+            count: Number of the part's codes.
+            draws: Of the part.
         """
-        codes = kind(self.config.model, count * self.world_size, self.random)
-        return codes.part(self.rank, self.world_size)
+        codes = kind(self.config.model, count * draws.parts, draws.generator)
+        return codes.part(draws.part, draws.parts)
 
     def _draws(self) -> Iterator[Draws]:
         """Random numbers for each part of the batch, all from the same state."""

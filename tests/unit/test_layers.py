@@ -18,10 +18,10 @@ from mixnmatch.networks.layers import (
     UpConv3,
     WholeMap,
     code_head,
-    full_precision,
     initialise,
 )
 from mixnmatch.networks.normalisation import BatchNorm
+from mixnmatch.networks.precision import full_precision
 
 
 @pytest.fixture(autouse=True)

@@ -72,14 +72,14 @@ def test_workers_draw_alike_and_take_their_own_part(kind: type[Any], tiny: RunCo
     alone = kind(tiny)
     assert same(weights(first), weights(second))
     for _ in range(2):
-        whole = alone.sample(sample_free, 6)
-        halves = [worker.sample(sample_free, 3) for worker in (first, second)]
+        whole = alone.sample(sample_free, 6, alone.worker_draws())
+        halves = [w.sample(sample_free, 3, w.worker_draws()) for w in (first, second)]
         for code, *parts in zip(whole, *halves, strict=True):
             assert torch.equal(code, torch.cat(parts))
         assert not torch.equal(halves[0].z, halves[1].z)
         assert torch.equal(first.random.get_state(), second.random.get_state())
     # So that any worker can go on from worker 0's state.
-    first.sample(sample_free, 3)
+    first.sample(sample_free, 3, first.worker_draws())
     second.load_state_dict(first.state_dict())
     assert torch.equal(first.random.get_state(), second.random.get_state())
 
