@@ -14,6 +14,8 @@ from mixnmatch.networks.precision import full_precision
 
 MOMENTUM = 0.1
 """Share by which the running statistics move to those of a batch."""
+LARGE_MEAN = 16
+"""Squared mean, in variances, from which a variance is taken of centred values."""
 Shape = Float[Tensor, "B C *rest"]
 
 
@@ -21,7 +23,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     """``BatchNorm1d`` and ``BatchNorm2d`` in one, with their state.
 
     PyTorch gathers the statistics of plain float32 maps on a CPU by a slow loop; here vectorised
-    reductions do it, in two passes, so that a large mean costs no precision.
+    reductions do it.
     """
 
     across_workers = False
@@ -90,11 +92,7 @@ class _NormaliseOnCpu(torch.autograd.Function):
     def forward(
         ctx: Any, x: Shape, weight: Float[Tensor, "C"], bias: Float[Tensor, "C"], eps: float
     ) -> tuple[Shape, Float[Tensor, "C"], Float[Tensor, "C"]]:
-        count = x.numel() // x.shape[1]
-        rows = x.flatten(2) if x.dim() > 2 else x[..., None]
-        mean = rows.mean(dim=(0, 2))
-        deviation = torch.linalg.vector_norm(rows - mean[:, None], dim=2)
-        variance = deviation.square().sum(dim=0) / count
+        mean, variance = _statistics(x.flatten(2) if x.dim() > 2 else x[..., None])
         ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
         ctx.mark_non_differentiable(mean, variance)
         ctx.eps = eps
@@ -109,6 +107,21 @@ class _NormaliseOnCpu(torch.autograd.Function):
             gradient, x, weight, None, None, mean, inverse_deviation, True, ctx.eps, list(needed)
         )
         return (*(g if n else None for g, n in zip(gradients, needed, strict=True)), None)
+
+
+def _statistics(rows: Float[Tensor, "B C N"]) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"]]:
+    """Mean and biased variance of each channel.
+
+    The variance is the mean square less the squared mean, which makes no copy of a large map; where
+    a mean is large enough for that to cost precision, the mean is taken off every value first.
+    """
+    count = rows.shape[0] * rows.shape[2]
+    mean = rows.mean(dim=(0, 2))
+    square = torch.linalg.vector_norm(rows, dim=2).double().square().sum(dim=0) / count
+    variance = (square - mean.double().square()).float()
+    if bool((mean.square() > LARGE_MEAN * variance).any()):
+        variance = torch.linalg.vector_norm(rows - mean[:, None], dim=2).square().sum(dim=0) / count
+    return mean, variance
 
 
 class _WorkersMean(torch.autograd.Function):
