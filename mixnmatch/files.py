@@ -7,7 +7,17 @@ import shutil
 import uuid
 from pathlib import Path
 
-__all__ = ["cache_folder", "checksum", "replace_folder"]
+__all__ = ["absolute", "cache_folder", "checksum", "is_url", "replace_folder"]
+
+
+def is_url(where: str | Path) -> bool:
+    """Whether it is a URL such as ``s3://bucket/folder``, and no path."""
+    return isinstance(where, str) and "://" in where
+
+
+def absolute(where: str | Path) -> str | Path:
+    """A place that is the same from any working directory; a URL always is."""
+    return where if is_url(where) else Path(where).absolute()
 
 
 def replace_folder(new: Path, out: Path) -> None:

@@ -2,9 +2,8 @@
 
 import argparse
 import json
-from pathlib import Path
 
-from mixnmatch.commands.options import check_range, check_seed
+from mixnmatch.commands.options import check_range, check_seed, folder_or_url
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -19,7 +18,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "model", metavar="MODEL", help="a bundle's folder, or models:/NAME@champion"
     )
-    parser.add_argument("data", type=Path, metavar="DATA", help="a data set folder")
+    parser.add_argument("data", type=folder_or_url, metavar="DATA", help="a data set folder or URL")
     parser.add_argument("--samples", type=int, help="pictures generated and mixes judged")
     parser.add_argument(
         "--inception-weights",

@@ -8,10 +8,16 @@ from typing import Any
 
 from mixnmatch.config import LARGEST_SEED, RunConfig
 from mixnmatch.errors import ConfigError, InputError
+from mixnmatch.files import is_url
 from mixnmatch.settings import from_dict, override, parse_assignment, to_dict
 
 STAGES = {"1": (1,), "2": (2,), "both": (1, 2)}
 CONFIG_NAME = "config.json"
+
+
+def folder_or_url(text: str) -> Path | str:
+    """Type of an argument; a path would lose one slash of a URL."""
+    return text if is_url(text) else Path(text)
 
 
 def check_range(option: str, value: int | float, least: int | float, most: int | float) -> None:

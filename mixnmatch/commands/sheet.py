@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mixnmatch.commands.options import check_range, check_seed
+from mixnmatch.commands.options import check_range, check_seed, folder_or_url
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -18,7 +18,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "model", metavar="MODEL", help="a bundle's folder, or models:/NAME@champion"
     )
-    parser.add_argument("data", type=Path, metavar="DATA", help="data set folder of the sources")
+    parser.add_argument(
+        "data", type=folder_or_url, metavar="DATA", help="data set of the sources, folder or URL"
+    )
     parser.add_argument("--columns", type=int, default=10, help="pictures a row (default: 10)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of sources")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

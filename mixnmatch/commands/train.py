@@ -9,6 +9,7 @@ from mixnmatch.commands.options import (
     CONFIG_NAME,
     STAGES,
     add_config_options,
+    folder_or_url,
     read_config,
     write_config,
 )
@@ -34,7 +35,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="example: mixnmatch train data/birds --out runs/birds "
         "--set model.image_size=64 --set stage1.steps=20000",
     )
-    parser.add_argument("data", type=Path, metavar="DATA", help="a data set folder")
+    parser.add_argument("data", type=folder_or_url, metavar="DATA", help="a data set folder or URL")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
     parser.add_argument("--stage", choices=STAGES, default="both", help="default: both")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
@@ -16,6 +17,10 @@ from mixnmatch.errors import DataError
 
 REDUCED_JPEG_PIXELS = 400_000_000
 """Most pixels of a JPEG that is decoded at a part of its size; others end at Pillow's limit."""
+LARGEST_ASPECT = 50
+"""By what factor a picture's sides may differ: the views of training resize its short side."""
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Of files, by Pillow's names. Others are unusual, and some run programs, as EPS does."""
 _SPARE = 8
 """Pixels that a reduced side keeps for each one asked for, so that resizing it loses nothing."""
 
@@ -50,16 +55,32 @@ def decode_picture(data: bytes, source: str) -> Image.Image:
     taken. EXIF orientation is not applied, because boxes are in stored pixels.
 
     Args:
-        data: An encoded picture of any format that Pillow reads.
+        data: An encoded picture of one of ``FORMATS``.
         source: Its name, for messages.
 
     Raises:
         DataError: If it is corrupt, truncated, no picture, or larger than Pillow's limit.
     """
-    with picture_errors(source, len(data)), Image.open(io.BytesIO(data)) as image:
+    return decode_whole(data, source).image
+
+
+class Decoded(NamedTuple):
+    """A picture as it is stored."""
+
+    image: Image.Image
+    """RGB, not turned."""
+    mode: str
+    """Pillow's name of what is stored, such as L for grey."""
+    turn: Image.Transpose | None
+    """What its EXIF orientation asks for."""
+
+
+def decode_whole(data: bytes, source: str) -> Decoded:
+    """Decode a picture to RGB, and say what it was; otherwise as ``decode_picture``."""
+    with picture_errors(source, len(data)), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         check_pixels(image.size, source)
         image.load()
-        return to_rgb(image)
+        return Decoded(to_rgb(image), image.mode, _turn(image))
 
 
 def read_upright(path: Path, side: int) -> Image.Image:
@@ -70,7 +91,7 @@ def read_upright(path: Path, side: int) -> Image.Image:
     turns nothing. The rest is as in ``decode_picture``.
 
     Args:
-        path: A picture of any format that Pillow reads.
+        path: A picture of one of ``FORMATS``.
         side: Pixels that the short side must keep, if the picture has them.
 
     Raises:
@@ -85,7 +106,11 @@ def read_upright(path: Path, side: int) -> Image.Image:
     with file, picture_errors(str(path), size):
         # ``Image.open`` would refuse by its whole size a JPEG that is decoded at a part of it.
         jpeg = file.seekable() and file.peek(3).startswith(b"\xff\xd8\xff")
-        with JpegImagePlugin.JpegImageFile(file) if jpeg else Image.open(file) as image:
+        with (
+            JpegImagePlugin.JpegImageFile(file)
+            if jpeg
+            else Image.open(file, formats=FORMATS) as image
+        ):
             whole = image.size
             image.draft(None, (_SPARE * side, _SPARE * side))
             # The decoder holds all of a progressive JPEG, whatever size it gives.

@@ -46,7 +46,7 @@ class Box(NamedTuple):
         return (self.x + self.width / 2, self.y + self.height / 2)
 
     @property
-    def area(self) -> float:
+    def area(self) -> Number:
         """Square pixels; zero for a box turned inside out."""
         return max(0.0, self.width) * max(0.0, self.height)
 
@@ -70,6 +70,17 @@ class Box(NamedTuple):
     def shift(self, offset_x: Number, offset_y: Number) -> "Box":
         """The box moved by an offset."""
         return self._replace(x=self.x + offset_x, y=self.y + offset_y)
+
+
+class Part(NamedTuple):
+    """A visible keypoint of an object."""
+
+    part: int
+    """Which one: index into ``DatasetInfo.parts``."""
+    x: Number
+    """Pixels from the left edge of the picture."""
+    y: Number
+    """Pixels from its upper edge."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +116,7 @@ class Record:
     source: str
     """Where it came from, for people and for messages."""
     image: bytes
-    """Encoded picture, JPEG or PNG."""
+    """Encoded picture, of one of ``pictures.FORMATS``."""
     width: int
     """Pixels."""
     height: int
@@ -122,10 +133,15 @@ class Record:
     """Encoded PNG of mode L and the picture's size; 255 is the object."""
     factors: Factors | None = None
     """Known only for drawn pictures."""
+    parts: tuple[Part, ...] = ()
+    """Keypoints that can be seen, where they are annotated."""
+    remarks: tuple[str, ...] = ()
+    """What is odd about it but no reason to leave it out, for people: a box that was cut, a grey
+    picture, more objects than this one."""
 
 
 class Reject(NamedTuple):
-    """A picture that was left out."""
+    """A picture, or an object of one, that was left out."""
 
     source: str
     """The picture."""

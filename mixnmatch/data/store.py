@@ -4,28 +4,30 @@ The shards hold encoded pictures beside their boxes, labels and factors (``rows.
 appears whole or not at all.
 """
 
-import hashlib
 import shutil
 import threading
 import uuid
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
+from mixnmatch.data.fetch import local_copy
 from mixnmatch.data.info import FORMAT_VERSION, INFO_NAME, DatasetInfo, Kind, one_line
+from mixnmatch.data.places import Place
 from mixnmatch.data.records import Box, Factors, Record, Reject, Split
-from mixnmatch.data.rows import PICTURE_COLUMNS, SCHEMA, from_row, row_bytes, to_row
+from mixnmatch.data.rows import PICTURE_COLUMNS, SCHEMA, from_row
+from mixnmatch.data.shards import OpenShards, fingerprint_of, read_summary, shard_name, write_shard
 from mixnmatch.errors import DataError
-from mixnmatch.files import replace_folder
+from mixnmatch.files import is_url, replace_folder
 
 __all__ = [
     "FORMAT_VERSION",
@@ -39,8 +41,7 @@ __all__ = [
     "write_dataset",
 ]
 
-SHARD_ROWS = 1024
-ROW_GROUP_ROWS = 64  # the unit of a random read: about 6 MB of photographs
+SHARD_ROWS = 256  # 25 MB of photographs: enough shards for many readers
 CACHE_BYTES = 512 * 2**20
 
 
@@ -49,18 +50,33 @@ class Dataset:
 
     Everything but the pictures is held in memory. Pictures are read from memory-mapped shards, a
     row group at a time, and the groups read last are kept.
+
+    Args:
+        path: The folder.
+        info: What it says of itself.
+        shards: Its shards, in their order.
+
+    Raises:
+        DataError: If a shard is damaged, or not of a data set.
     """
 
-    def __init__(self, path: Path, info: DatasetInfo, shards: Sequence[pq.ParquetFile]) -> None:
+    def __init__(self, path: Path, info: DatasetInfo, shards: Sequence[Path]) -> None:
         self.path = path
         self.info = info
+        self._shards = OpenShards(shards)
+        self._groups: list[tuple[Path, int]] = []
         light = [name for name in SCHEMA.names if name not in PICTURE_COLUMNS]
-        tables = [shard.read(columns=light) for shard in shards]
+        tables, rows = [SCHEMA.empty_table().select(light)], list[int]()
+        for path in shards:
+            with _damage_named(path):
+                shard = self._shards[path]
+                if shard.schema_arrow.names != SCHEMA.names:
+                    raise DataError(f"{path}: its columns are not those of a data set")
+                tables.append(shard.read(columns=light))
+                groups = range(shard.metadata.num_row_groups)
+                self._groups.extend((path, group) for group in groups)
+                rows.extend(shard.metadata.row_group(group).num_rows for group in groups)
         self._table = pa.concat_tables(tables).combine_chunks()
-        self._groups = [
-            (shard, group) for shard in shards for group in range(shard.metadata.num_row_groups)
-        ]
-        rows = [shard.metadata.row_group(group).num_rows for shard, group in self._groups]
         self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         self._cache: OrderedDict[int, pa.Table] = OrderedDict()
         self._lock = threading.Lock()
@@ -98,8 +114,9 @@ class Dataset:
     def _pictures(self, group: int) -> pa.Table:
         with self._lock:
             if group not in self._cache:
-                shard, index = self._groups[group]
-                with _damage_named(self.path):
+                path, index = self._groups[group]
+                with _damage_named(path):
+                    shard = self._shards[path]
                     self._cache[group] = shard.read_row_group(index, columns=list(PICTURE_COLUMNS))
                 while (
                     sum(t.nbytes for t in self._cache.values()) > CACHE_BYTES
@@ -113,10 +130,14 @@ class Dataset:
 def open_dataset(path: Path | str) -> Dataset:
     """Open a data set folder.
 
+    Args:
+        path: The folder, or a URL such as ``s3://bucket/folder``, from where it is fetched once.
+
     Raises:
         DataError: If the folder is missing, no data set, of a newer version, or damaged.
+        RunError: If what is at a URL cannot be fetched.
     """
-    path = Path(path)
+    path = local_copy(Place(path)) if is_url(path) else Path(path)
     if not path.is_dir():
         raise DataError(f"{path}: no such data set folder")
     if not (path / INFO_NAME).is_file():
@@ -128,19 +149,12 @@ def open_dataset(path: Path | str) -> Dataset:
     except UnicodeDecodeError as error:
         raise DataError(f"{path / INFO_NAME}: not a data set description ({error})") from error
     info = DatasetInfo.from_json(text, path / INFO_NAME)
-    shards = []
-    for shard in sorted(path.glob("part-*.parquet")):
-        with _damage_named(shard):
-            shards.append(pq.ParquetFile(shard, memory_map=True, page_checksum_verification=True))
-            if shards[-1].schema_arrow.names != SCHEMA.names:
-                raise DataError(f"{shard}: its columns are not those of a data set")
-    rows = sum(shard.metadata.num_rows for shard in shards)
-    if rows != info.count or not rows:
+    dataset = Dataset(path, info, sorted(path.glob("part-*.parquet")))
+    if len(dataset) != info.count or not info.count:
         raise DataError(
-            f"{path}: {INFO_NAME} promises {info.count} pictures, the shards hold {rows}"
+            f"{path}: {INFO_NAME} promises {info.count} pictures, the shards hold {len(dataset)}"
         )
-    with _damage_named(path):
-        return Dataset(path, info, shards)
+    return dataset
 
 
 def write_dataset(
@@ -149,94 +163,118 @@ def write_dataset(
     *,
     kind: Kind,
     source: str = "",
+    command: str = "",
     licence: str = "unknown",
     factors: Mapping[str, int] | None = None,
     labels: int | None = None,
-    rejects: Sequence[Reject] = (),
+    parts: Sequence[str] = (),
     overwrite: bool = False,
 ) -> DatasetInfo:
-    """Write a data set folder; an error or an interrupt leaves nothing behind.
+    """Write records of this process as a data set folder; an error leaves nothing behind.
 
     Args:
         records: The pictures.
         out: The folder; it must not exist, be empty, or be a data set to overwrite.
         kind: Layout that the pictures come from.
-        source: Folder or command that they come from.
+        source: Folder that they come from, or what they were drawn from.
+        command: Command line, for the record.
         licence: Terms of the pictures.
         factors: Number of categories of each factor.
         labels: Number of classes; without it one more than the largest label.
-        rejects: Pictures left out; read after the last record, so that reading may fill it.
+        parts: Names of the keypoints.
         overwrite: Replace an existing data set.
 
     Raises:
         DataError: If ``out`` is in the way, or there are no pictures.
     """
     out = Path(out).absolute()
-    _check_free(out, overwrite)
+    check_free(out, overwrite)
     remaining = iter(records)
     first = next(remaining, None)
     if first is None:
         raise DataError(f"{source or 'the source'}: no picture to write to {out}")
+    remaining = chain([first], remaining)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.mkdir()
     try:
-        written = _write_shards(chain([first], remaining), partial)
-        info = DatasetInfo(
+        for number in count():
+            shard = list(islice(remaining, 1))
+            if not shard:
+                break
+            rows = chain(shard, islice(remaining, SHARD_ROWS - 1))
+            write_shard(rows, str(partial / shard_name(number)))
+        info = describe(
+            (pq.ParquetFile(path) for path in sorted(partial.glob("part-*.parquet"))),
             kind=kind,
-            count=written.count,
-            fingerprint=written.fingerprint,
             licence=licence,
             factors=factors,
-            labels=written.labels if labels is None else labels,
+            labels=labels,
+            parts=parts,
             source=source,
-            rejects=tuple(rejects),
+            command=command,
         )
         (partial / INFO_NAME).write_text(info.to_json(), encoding="utf-8")
-        _check_free(out, overwrite)
+        check_free(out, overwrite)
         replace_folder(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return info
 
 
-@dataclass(frozen=True)
-class _Written:
-    count: int
-    labels: int | None
-    fingerprint: str
+def describe(shards: Iterable[pq.ParquetFile], *, kind: Kind, **known: Any) -> DatasetInfo:
+    """What ``dataset.json`` says of shards.
+
+    Args:
+        shards: In their order; each is closed before the next one is asked for.
+        kind: Layout that the pictures come from.
+        known: Further fields of ``DatasetInfo``; of ``labels`` None stands for one more than the
+            largest label.
+
+    Raises:
+        DataError: If two rows have the same id, or there is no row.
+    """
+    summaries, tables = [], []
+    columns = ["id", "source", "sha256", "label", "split", "remarks"]
+    for shard in shards:
+        summaries.append(read_summary(shard))
+        tables.append(shard.read(columns=columns))
+        shard.close(force=True)
+    rejects = tuple(reject for summary in summaries for reject in summary.rejects)
+    table = pa.concat_tables(tables)
+    if not table.num_rows:
+        found = f"the first one: {rejects[0].reason}" if rejects else "there was none"
+        raise DataError(f"{known.get('source')}: no picture can be used ({found})")
+    ids = Counter(table.column("id").to_pylist())
+    twice = next((key for key, count in ids.items() if count > 1), None)
+    sources = table.column("source").to_pylist()
+    if twice is not None:
+        source = sources[table.column("id").to_pylist().index(twice)]
+        raise DataError(f"{source}: id {twice} is there twice")
+    same: dict[str, dict[str, None]] = {}
+    for checksum, source in zip(table.column("sha256").to_pylist(), sources, strict=True):
+        same.setdefault(checksum, {})[source] = None  # objects of one picture are no duplicates
+    if known.get("labels") is None:
+        largest = pc.max(table.column("label")).as_py()
+        known["labels"] = None if largest is None else largest + 1
+    return DatasetInfo(
+        kind=kind,
+        count=table.num_rows,
+        fingerprint=fingerprint_of(summaries),
+        splits=dict(sorted(Counter(filter(None, table.column("split").to_pylist())).items())),
+        remarks=sum(map(bool, table.column("remarks").to_pylist())),
+        rejects=rejects,
+        duplicates=tuple(tuple(group) for group in same.values() if len(group) > 1),
+        **known,
+    )
 
 
-def _write_shards(records: Iterator[Record], folder: Path) -> _Written:
-    digest = hashlib.sha256()
-    ids: set[int] = set()
-    largest_label = -1
-    for number in range(10**5):
-        shard = islice(records, SHARD_ROWS)
-        group = [to_row(record) for record in islice(shard, ROW_GROUP_ROWS)]
-        if not group:
-            break
-        with pq.ParquetWriter(
-            folder / f"part-{number:05d}.parquet",
-            SCHEMA,
-            compression="none",  # pictures are compressed already
-            use_dictionary=["class_name", "split"],
-            write_statistics=False,
-            write_page_checksum=True,
-        ) as writer:
-            while group:
-                for row in group:
-                    if row["id"] in ids:
-                        raise DataError(f"{row['source']}: id {row['id']} is there twice")
-                    ids.add(row["id"])
-                    digest.update(row_bytes(row))
-                    largest_label = max(largest_label, -1 if row["label"] is None else row["label"])
-                writer.write_table(pa.Table.from_pylist(group, SCHEMA))
-                group = [to_row(record) for record in islice(shard, ROW_GROUP_ROWS)]
-    return _Written(len(ids), largest_label + 1 or None, digest.hexdigest())
+def check_free(out: Path, overwrite: bool) -> None:
+    """Refuse a place for a data set that something else takes.
 
-
-def _check_free(out: Path, overwrite: bool) -> None:
+    Raises:
+        DataError: If there is something, and it is no data set or not to be overwritten.
+    """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / INFO_NAME).is_file():

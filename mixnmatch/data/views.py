@@ -12,7 +12,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from mixnmatch.data.crops import carry_boxes
-from mixnmatch.data.pictures import decode_picture
+from mixnmatch.data.pictures import LARGEST_ASPECT, decode_picture
 from mixnmatch.data.records import Box, Record
 from mixnmatch.errors import DataError
 
@@ -24,7 +24,6 @@ Corners = Float32[np.ndarray, "4"]
 VIEWS_VERSION = 1
 """Part of the key of prepared views: raise it when ``read_views`` gives other pixels or boxes."""
 HALF_SIDE_SHARE = 0.75
-LARGEST_ASPECT = 50
 
 
 class Views(NamedTuple):

@@ -3,11 +3,17 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from mixnmatch.data.factors import FactorSpec, draw_factor_dataset
+from mixnmatch.data.layouts.known import read_source
+from mixnmatch.data.layouts.listing import LayoutOptions
+from mixnmatch.data.places import Place
+from mixnmatch.data.plan import Plan, read_entry
+from mixnmatch.data.records import Record, Reject
 from mixnmatch.data.store import Dataset, open_dataset, write_dataset
 
 MakeCub = Callable[..., Path]
@@ -17,6 +23,23 @@ def encoded(width: int = 40, height: int = 30, mode: str = "RGB", form: str = "J
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize((width, height)).convert(mode).save(buffer, form)
     return buffer.getvalue()
+
+
+def plan_of(root: Path, layout: str = "auto", **options: Any) -> Plan:
+    """How the command line would read a folder."""
+    place = Place(root)
+    listing = read_source(place, layout, LayoutOptions())
+    return Plan(place=place, listing=listing, files=place.files(), **options)
+
+
+def rows_of(plan: Plan) -> list[Record | Reject]:
+    return [row for number in range(len(plan.listing.entries)) for row in read_entry(plan, number)]
+
+
+def read_cub(root: Path) -> list[Record]:
+    """The pictures of a CUB folder; the first bad one raises."""
+    rows = rows_of(plan_of(root, "cub", strict=True))
+    return [row for row in rows if isinstance(row, Record)]
 
 
 @pytest.fixture

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import MakeCub
+from conftest import MakeCub, read_cub
 from plain_crops import plain_crop
 
 from mixnmatch.data import batches as batches_module
 from mixnmatch.data.batches import Batch, TrainingSet, evaluation_pictures
-from mixnmatch.data.cub import read_cub
 from mixnmatch.data.pictures import decode_picture
 from mixnmatch.data.records import Split
 from mixnmatch.data.store import Dataset, open_dataset, write_dataset

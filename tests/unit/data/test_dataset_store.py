@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from conftest import encoded
 
-from mixnmatch.data import store
+from mixnmatch.data import shards, store
 from mixnmatch.data.factors import FactorSpec, draw_factor_dataset
-from mixnmatch.data.store import Box, Dataset, Record, Reject, open_dataset, write_dataset
+from mixnmatch.data.store import Box, Dataset, Record, open_dataset, write_dataset
 from mixnmatch.errors import DataError
 
 PICTURE = encoded(16, 12)
@@ -41,7 +41,6 @@ def test_everything_comes_back(tmp_path: Path) -> None:
         licence="none",
         factors={"background": 3, "shape": 3, "texture": 6, "pose": 4},
         labels=6,
-        rejects=[Reject("x.jpg", "bad")],
     )
     dataset = open_dataset(tmp_path / "new" / "set")
     assert dataset.info == info
@@ -53,14 +52,17 @@ def test_everything_comes_back(tmp_path: Path) -> None:
             name: pytest.approx(value) for name, value in dataclasses.asdict(before.factors).items()
         }
         assert dataclasses.asdict(after.factors) == rounded
-        assert dataclasses.replace(after, factors=before.factors) == before
+        assert [part.part for part in after.parts] == [part.part for part in before.parts]
+        points = [part[1:] for part in before.parts]
+        assert [part[1:] for part in after.parts] == [pytest.approx(point) for point in points]
+        assert dataclasses.replace(after, factors=before.factors, parts=before.parts) == before
 
 
 def test_rows_are_found_across_groups_and_shards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "SHARD_ROWS", 10)
-    monkeypatch.setattr(store, "ROW_GROUP_ROWS", 4)
+    monkeypatch.setattr(shards, "ROW_GROUP_ROWS", 4)
     monkeypatch.setattr(store, "CACHE_BYTES", 1)
     write_dataset(records(23), tmp_path / "set", kind="cub")
     names = [f"part-{number:05d}.parquet" for number in range(3)]
@@ -172,8 +174,10 @@ def test_missing_and_foreign_folders_are_named(written: Path, tmp_path: Path) ->
         ("", "not a data set description"),
         ("[]", "not a data set description"),
         ('{"format_version": "x"}', "not a data set description"),
-        ('{"format_version": 1}', "not a data set description"),
-        ('{"format_version": 2, "shards": 7}', "format_version is 2; this program reads 1"),
+        ('{"format_version": 2}', "not a data set description"),
+        ("[" * 10**5, "not a data set description"),
+        ('{"format_version": 1}', "format_version is 1; this program reads 2: make it again"),
+        ('{"format_version": 3}', "format_version is 3; .* reads 2: a newer program wrote it"),
     ],
 )
 def test_foreign_descriptions_are_refused(written: Path, text: str, message: str) -> None:

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import MakeCub
+from conftest import MakeCub, read_cub
 
 from mixnmatch.data import prepared
 from mixnmatch.data.crops import Squares, cut_squares
-from mixnmatch.data.cub import read_cub
 from mixnmatch.data.prepared import INDEX_NAME, PIXELS_NAME, PreparedViews, open_prepared
 from mixnmatch.data.records import Split
 from mixnmatch.data.store import Dataset, open_dataset, write_dataset

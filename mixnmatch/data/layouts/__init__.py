@@ -1,0 +1,1 @@
+"""The layouts that pictures with boxes come in, one module each; ``known`` finds them."""
