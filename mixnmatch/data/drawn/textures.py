@@ -12,6 +12,10 @@ Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
 
+Palette = tuple[str, Colour, Colour]
+"""A name, the body's colour and its pattern's."""
+
+
 class Texture(NamedTuple):
     """How a body is painted."""
 
@@ -31,10 +35,7 @@ def texture(index: int) -> Texture:
     Args:
         index: From 0; neighbours differ in both.
     """
-    rounds, position = divmod(index, len(_PALETTES))
-    colour, base, accent = _PALETTES[position]
-    names = tuple(_PATTERNS)
-    pattern = names[(index + rounds) % len(names)]
+    (colour, base, accent), pattern = _TEXTURES[index]
     return Texture(f"{colour}-{pattern}", base, accent, _PATTERNS[pattern])
 
 
@@ -106,6 +107,39 @@ def _bands(x: Plane, y: Plane) -> Plane:
     return _is(_wave(x + y, 0.64) > 0.52)
 
 
+def _hoops(_: Plane, y: Plane) -> Plane:
+    return _is(_wave(y, 0.44) > 0.5)
+
+
+def _mesh(x: Plane, y: Plane) -> Plane:
+    return np.maximum(_is(_wave(x, 0.42) > 0.68), _is(_wave(y, 0.42) > 0.68))
+
+
+def _diamonds(x: Plane, y: Plane) -> Plane:
+    return _is(_wave(x, 0.56) + _wave(y, 0.72) > 1.02)
+
+
+def _rays(x: Plane, y: Plane) -> Plane:
+    return _is(np.sin(8 * np.arctan2(y - 0.1, x + 0.1)) > 0)
+
+
+def _waves(x: Plane, y: Plane) -> Plane:
+    return _is(_wave(y + np.float32(0.13) * np.sin(np.float32(7.5) * x), 0.5) > 0.56)
+
+
+def _speckles(x: Plane, y: Plane) -> Plane:
+    return _is(np.hypot(_wave(x + y, 0.36), _wave(x - y, 0.36)) < 0.62)
+
+
+def _patches(x: Plane, y: Plane) -> Plane:
+    bumps = np.sin(9.9 * x + 4.6 * y) + np.sin(8.7 * y - 6.3 * x + 1) + np.sin(13 * x - 3 * y)
+    return _is(bumps > 0.3)
+
+
+def _slants(x: Plane, y: Plane) -> Plane:
+    return _is(_wave(x - np.float32(1.6) * y, 0.42) > 0.62)
+
+
 _PATTERNS: dict[str, Callable[[Plane, Plane], Plane]] = {
     "stripes": _stripes,
     "spots": _spots,
@@ -115,10 +149,18 @@ _PATTERNS: dict[str, Callable[[Plane, Plane], Plane]] = {
     "rings": _rings,
     "halves": _halves,
     "bands": _bands,
+    "hoops": _hoops,
+    "mesh": _mesh,
+    "diamonds": _diamonds,
+    "rays": _rays,
+    "waves": _waves,
+    "speckles": _speckles,
+    "patches": _patches,
+    "slants": _slants,
 }
 
 # Saturated, so that they stand out from the muted backgrounds.
-_PALETTES: tuple[tuple[str, Colour, Colour], ...] = (
+_PALETTES: tuple[Palette, ...] = (
     ("red", (222, 32, 40), (255, 245, 235)),
     ("yellow", (255, 214, 20), (20, 60, 190)),
     ("orange", (245, 120, 10), (255, 238, 190)),
@@ -131,6 +173,29 @@ _PALETTES: tuple[tuple[str, Colour, Colour], ...] = (
     ("cream", (255, 236, 190), (196, 44, 20)),
     ("crimson", (200, 0, 80), (255, 214, 20)),
     ("coral", (255, 112, 86), (70, 10, 60)),
+    ("black", (34, 30, 38), (255, 206, 0)),
+    ("lime", (176, 240, 0), (30, 40, 120)),
+    ("magenta", (240, 0, 200), (255, 250, 150)),
+    ("cyan", (0, 214, 232), (150, 0, 60)),
+    ("navy", (24, 34, 150), (255, 150, 190)),
+    ("emerald", (0, 150, 92), (255, 255, 255)),
+    ("rust", (186, 72, 10), (120, 240, 240)),
+    ("mint", (160, 255, 206), (96, 40, 150)),
 )
-TEXTURE_COUNT = len(_PALETTES) * len(_PATTERNS)
+
+
+def _order() -> tuple[tuple[Palette, str], ...]:
+    """All pairs of palette and pattern, each once, neighbours different in both.
+
+    The first 96 are of the first twelve palettes and eight patterns.
+    """
+    names, palettes = tuple(_PATTERNS), range(len(_PALETTES))
+    first = [(p, (p + 13 * turn) % 8) for turn in range(8) for p in palettes[:12]]
+    every = [(p, (3 * p + turn + 8) % len(names)) for turn in range(len(names)) for p in palettes]
+    rest = [pair for pair in every if pair not in set(first)]
+    return tuple((_PALETTES[palette], names[pattern]) for palette, pattern in [*first, *rest])
+
+
+_TEXTURES = _order()
+TEXTURE_COUNT = len(_TEXTURES)
 """Textures that all differ."""
