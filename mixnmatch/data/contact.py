@@ -1,75 +1,85 @@
 """Contact sheets of data sets, to look at what training will see."""
 
-from typing import cast
+from collections.abc import Sequence
 
-import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
-from mixnmatch.data.pictures import decode_picture
-from mixnmatch.data.store import Dataset
-from mixnmatch.data.views import Crop, centre_crop, prepare_views
+from mixnmatch.data.looks import Look, Panel
 
 _GAP = 4
 _PAPER = (245, 245, 245)
-_INK = (255, 40, 120)
+_INK = (30, 30, 30)
+_FAINT = (110, 110, 110)
 _SHOWN_SIDE = 128
+_FONT_SIZE = 11
+_LINE = 14
+_LINES = 3
 _COLUMNS = 4
+_LONGEST = 200
+"""Characters of a text that are looked at to make it fit."""
 
 
-def contact_sheet(dataset: Dataset, count: int, image_size: int) -> Image.Image:
-    """Pictures spread evenly over a data set, each beside its object and its background view.
+def contact_sheet(looks: Sequence[Look]) -> Image.Image:
+    """Pictures, each with its box, its keypoints and its two training views.
+
+    Below each are its number and class, its split and size, and its remarks.
 
     Args:
-        dataset: What to show.
-        count: Most pictures to show.
-        image_size: Side of the object views, in pixels; they are enlarged to be seen.
-
-    Raises:
-        DataError: If a picture cannot be read.
+        looks: What to show, at least one.
     """
-    count = min(count, len(dataset))
-    rows = np.linspace(0, len(dataset) - 1, count).round().astype(int)
-    triples = [_triple(dataset, int(row), image_size) for row in rows]
-    width, height = triples[0].width + 3 * _GAP, triples[0].height + _GAP
-    columns = min(_COLUMNS, count)
-    sheet = Image.new("RGB", (columns * width, -(-count // columns) * height), _PAPER)
-    for position, triple in enumerate(triples):
+    width = 3 * (_SHOWN_SIDE + _GAP) + 2 * _GAP
+    height = _SHOWN_SIDE + _LINES * _LINE + 3 * _GAP
+    columns = min(_COLUMNS, len(looks))
+    sheet = Image.new("RGB", (columns * width, -(-len(looks) // columns) * height), _PAPER)
+    for position, look in enumerate(looks):
         row, column = divmod(position, columns)
-        sheet.paste(triple, (column * width + _GAP, row * height + _GAP // 2))
+        sheet.paste(_cell(look), (column * width + _GAP, row * height + _GAP))
     return sheet
 
 
-def _triple(dataset: Dataset, row: int, image_size: int) -> Image.Image:
-    record = dataset[row]
-    image = decode_picture(record.image, record.source)
-    views = prepare_views(image, record.box, image_size)
-    whole = Image.new("RGB", (_SHOWN_SIDE, _SHOWN_SIDE), _PAPER)
-    factor = _SHOWN_SIDE / max(image.size)
-    shown = image.resize(
-        (max(1, round(factor * image.width)), max(1, round(factor * image.height)))
-    )
-    _outline(shown, record.box.scale(factor, factor).corners)
-    whole.paste(shown)
-    parts = [
-        whole,
-        _shown(centre_crop(views.object_pixels, views.object_box, image_size)),
-        _shown(centre_crop(views.background_pixels, views.background_box, image_size - 2)),
+def _cell(look: Look) -> Image.Image:
+    width = 3 * _SHOWN_SIDE + 2 * _GAP
+    cell = Image.new("RGB", (width, _SHOWN_SIDE + _GAP + _LINES * _LINE), _PAPER)
+    for position, panel in enumerate(look.panels or ()):
+        cell.paste(_fitted(panel), (position * (_SHOWN_SIDE + _GAP), 0))
+    draw, font = ImageDraw.Draw(cell), ImageFont.load_default(_FONT_SIZE)
+    for line, text in enumerate(captions(look)):
+        place = (0, _SHOWN_SIDE + _GAP + line * _LINE)
+        draw.text(place, _cut(text, font, width), _FAINT if line else _INK, font=font)
+    return cell
+
+
+def captions(look: Look) -> tuple[str, str, str]:
+    """Three lines about a picture: what it is, how large, and what is odd about it."""
+    record = look.record
+    sizes = [
+        record.split or "no split",
+        f"{record.width}x{record.height} px",
+        f"object {100 * look.object_share:.0f} %",
     ]
-    strip = Image.new("RGB", (3 * _SHOWN_SIDE + 2 * _GAP, _SHOWN_SIDE), _PAPER)
-    for position, part in enumerate(parts):
-        strip.paste(part, (position * (_SHOWN_SIDE + _GAP), 0))
-    return strip
+    odd = [f"cannot be shown: {look.problem}"] if look.problem else []
+    return (
+        f"{record.id} · {look.class_title}",
+        ", ".join(sizes),
+        "; ".join([*odd, *record.remarks]),
+    )
 
 
-def _shown(crop: Crop) -> Image.Image:
-    factor = _SHOWN_SIDE / crop.pixels.shape[0]
-    image = Image.fromarray(np.ascontiguousarray(crop.pixels))
-    image = image.resize((_SHOWN_SIDE, _SHOWN_SIDE), Image.Resampling.BOX)
-    _outline(image, cast(tuple[float, ...], tuple(float(edge) * factor for edge in crop.box)))
-    return image
+def _fitted(panel: Panel) -> Image.Image:
+    """The panel on a square."""
+    factor = _SHOWN_SIDE / max(panel.image.size)
+    sides = (max(1, round(factor * side)) for side in panel.image.size)
+    square = Image.new("RGB", (_SHOWN_SIDE, _SHOWN_SIDE), _PAPER)
+    square.paste(panel.marked(*sides))
+    return square
 
 
-def _outline(image: Image.Image, corners: tuple[float, ...]) -> None:
-    left, top, right, bottom = corners
-    if right > left:
-        ImageDraw.Draw(image).rectangle((left, top, right - 1, bottom - 1), outline=_INK)
+def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """As much of a text as fits, in one line."""
+    line = " ".join(text.split())
+    if len(line) <= _LONGEST and font.getlength(line) <= width:
+        return line
+    line = line[:_LONGEST]
+    while font.getlength(f"{line}…") > width:
+        line = line[:-1]
+    return f"{line}…"
