@@ -1,4 +1,4 @@
-"""The command line ``platform``: training on Ray, and promotion of what it made."""
+"""The command line ``platform``: data and training on Ray, and promotion of what it made."""
 
 import argparse
 import importlib
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mixnmatch import __version__
 from mixnmatch.cli import run_program
 
-COMMANDS = ("train", "promote", "champion")
+COMMANDS = ("ingest", "train", "promote", "champion")
 """Modules of ``mixnmatch_platform.commands``, in the order of the help."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mixnmatch.cli import run_program
+from mixnmatch.commands.options import folder_or_url
 from mixnmatch.errors import ConfigError
 from mixnmatch.settings import override, parse_assignment
 from mixnmatch_platform.sweep import Sweep, describe
@@ -23,7 +24,9 @@ def main(sweep: Sweep, argv: Sequence[str] | None = None) -> int:
         Exit status, as of all our command lines.
     """
     parser = argparse.ArgumentParser(description=f"Sweep {sweep.name}.")
-    parser.add_argument("--data", type=Path, default=sweep.data, help="data set folder")
+    parser.add_argument(
+        "--data", type=folder_or_url, default=sweep.data, help="data set folder or URL"
+    )
     parser.add_argument("--trials", type=int, default=sweep.trials, help="number of trials")
     parser.add_argument("--concurrent", type=int, default=sweep.concurrent, help="at a time")
     parser.add_argument(

@@ -36,8 +36,8 @@ class Job:
 
     config: RunConfig
     """What to train."""
-    data: Path
-    """Data set folder, as the workers see it."""
+    data: Path | str
+    """Data set folder or URL, as the workers see it."""
     out: Path
     """Folder of the run, as the workers see it."""
     stages: tuple[int, ...]
@@ -79,7 +79,7 @@ def start_job(
     *,
     name: str,
     config: RunConfig,
-    data: Path,
+    data: Path | str,
     out: Path,
     stages: tuple[int, ...],
     parent_run_id: str | None = None,
@@ -93,7 +93,7 @@ def start_job(
         tracking: Store and experiment.
         name: Name of the run.
         config: What to train.
-        data: Data set folder.
+        data: Data set folder or URL.
         out: Folder of the run.
         stages: (1,), (2,) or (1, 2).
         parent_run_id: Run of the sweep that it belongs to.

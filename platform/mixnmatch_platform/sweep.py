@@ -106,8 +106,8 @@ class Sweep:
 
     name: str
     """MLflow experiment, and folder below ``home``."""
-    data: Path
-    """Data set folder."""
+    data: Path | str
+    """Data set folder or URL."""
     config: RunConfig
     """What all trials share."""
     space: SearchSpace

@@ -13,6 +13,7 @@ import torch
 
 from mixnmatch.data.store import Dataset, open_dataset
 from mixnmatch.errors import InputError, RunError
+from mixnmatch.files import absolute
 from mixnmatch.metrics.evaluate import metric_names
 from mixnmatch.metrics.judge import judge_kind, load_judge
 from mixnmatch.settings import override
@@ -62,7 +63,7 @@ def run_sweep(sweep: Sweep) -> SweepResult:
     from mixnmatch_platform.progress import SweepProgress
 
     # Trials run in folders of their own, and on machines without this one's environment.
-    sweep = replace(sweep, data=sweep.data.absolute(), home=sweep.home.absolute())
+    sweep = replace(sweep, data=absolute(sweep.data), home=sweep.home.absolute())
     tracking, environment = sweep.tracking, environment_tags()
     dataset = open_dataset(sweep.data)
     check(sweep.config, dataset, world_size=max(1, sweep.workers))

@@ -5,7 +5,13 @@ import json
 import re
 from pathlib import Path
 
-from mixnmatch.commands.options import CONFIG_NAME, STAGES, add_config_options, read_config
+from mixnmatch.commands.options import (
+    CONFIG_NAME,
+    STAGES,
+    add_config_options,
+    folder_or_url,
+    read_config,
+)
 from mixnmatch_platform.store import home_folder
 
 
@@ -20,7 +26,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="example: platform train data/birds --name birds-64 --workers 2 "
         "--set model.image_size=64",
     )
-    parser.add_argument("data", type=Path, metavar="DATA", help="a data set folder")
+    parser.add_argument("data", type=folder_or_url, metavar="DATA", help="a data set folder or URL")
     parser.add_argument("--name", required=True, metavar="RUN", help="name of the run")
     parser.add_argument("--experiment", default="train", help="MLflow experiment (default: train)")
     parser.add_argument(
@@ -54,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from mixnmatch.commands.train import summary
     from mixnmatch.data.store import open_dataset
     from mixnmatch.errors import InputError
+    from mixnmatch.files import absolute
     from mixnmatch.training.checkpoints import check_same_run
     from mixnmatch.training.run import check
     from mixnmatch_platform import cluster
@@ -96,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     if workers:
         cluster.check_placeable(needed, fixed=cluster.connect())
     job = start_job(
-        tracking, name=args.name, config=config, data=args.data.absolute(), out=out, stages=stages
+        tracking, name=args.name, config=config, data=absolute(args.data), out=out, stages=stages
     )
     write_config(config, out / CONFIG_NAME)
     with finishing(tracking, job.run_id):
