@@ -1,6 +1,6 @@
 """How fast pictures become a data set, with how much memory, and what Ray Data adds to it.
 
-    python tests/benchmarks/ingest.py            # half an hour and 5 GB of disk
+    python tests/benchmarks/ingest.py            # ten minutes and 5 GB of disk
     python tests/benchmarks/ingest.py --small    # a trial, whose numbers mean nothing
 
 JPEGs of CUB's size are drawn for it; their files are in memory already when they are read. Each
@@ -40,7 +40,7 @@ class Sizes(NamedTuple):
     rounds: int
 
 
-FULL = Sizes(speed=4000, memory=(1000, 20_000), rounds=5)
+FULL = Sizes(speed=3000, memory=(1000, 20_000), rounds=3)
 SMALL = Sizes(speed=600, memory=(300, 600), rounds=1)
 
 
@@ -167,13 +167,15 @@ def compare_speed(source: Path, sizes: Sizes, folder: Path) -> None:
 
 
 def compare_memory(folder: Path, sizes: Sizes) -> None:
-    """Print peaks of memory for few pictures and for many."""
-    print(f"\n{'pictures':>10}{'way':>12}{'main, MB':>12}{'largest worker, MB':>20}")
+    """Print times and peaks of memory for few pictures and for many, one run each."""
+    heads = f"{'seconds':>10}{'main, MB':>12}{'largest worker, MB':>20}"
+    print(f"\n{'pictures':>10}{'way':>12}{heads}")
     for count in sizes.memory:
         source = draw(folder / f"memory-{count}", count)
         for way in WAYS:
             found, _ = measure(source, way, folder)
-            print(f"{count:10}{way:>12}{found.main_mb:12.0f}{found.worker_mb:20.0f}")
+            figures = f"{found.seconds:10.1f}{found.main_mb:12.0f}{found.worker_mb:20.0f}"
+            print(f"{count:10}{way:>12}{figures}")
 
 
 def main() -> None:
