@@ -29,7 +29,7 @@ PICTURES = 600  # three shards
 # Waits in the second shard until a file "go" is there, and leaves its process's number. Worker
 # processes import the script, too.
 WAITING = """
-import os, pathlib, sys, time
+import os, pathlib, signal, sys, time
 from mixnmatch import cli
 from mixnmatch.data import pool
 
@@ -46,6 +46,8 @@ def make_slowly(plan, out, shard):
 
 pool.make_shard = make_slowly
 if __name__ == "__main__":
+    # A shell gives what it runs in the background no interrupts, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(cli.main(["data", "ingest", *sys.argv[1:]]))
 """
 
