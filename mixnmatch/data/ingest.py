@@ -47,9 +47,13 @@ class Job:
         out: Where the data set is to be.
         overwrite: Replace an existing data set.
 
+    Raises:
+        DataError: If ``out`` cannot be a data set's folder.
     """
 
     def __init__(self, plan: Plan, out: Place, *, overwrite: bool = False) -> None:
+        if out.is_local and not out.path.name:
+            raise DataError(f"{out.name}: must be a folder of its own")
         self.plan, self.out, self.overwrite = plan, out, overwrite
         self.finished = self._finished_before()
         """What the data set says of itself, where this job was done before."""
@@ -128,7 +132,8 @@ class Job:
             plan=plan.digest,
         )
         if self._planned() != plan.digest:
-            raise DataError(f"{self.out.name}: another process is making another data set there")
+            # Not a DataError, at which the work would be removed: it is the other's.
+            raise RunError(f"{self.out.name}: another process is making another data set there")
         self.work.write(INFO_NAME, info.to_json().encode())
         self.work.remove(PLAN_NAME)
         if self.out.is_local:

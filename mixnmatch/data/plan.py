@@ -20,7 +20,7 @@ from mixnmatch.data.pictures import LARGEST_ASPECT, Decoded, check_box, decode_w
 from mixnmatch.data.places import FileMark, Place
 from mixnmatch.data.records import Box, Record, Reject
 from mixnmatch.data.shards import shard_bytes, shard_name
-from mixnmatch.errors import DataError
+from mixnmatch.errors import DataError, RunError
 
 Objects = Literal["largest", "each", "refuse"]
 """What becomes of a picture with several objects: a row of the largest one, a row of each, none."""
@@ -236,6 +236,7 @@ def _read(plan: Plan, path: str) -> bytes:
 
     Raises:
         DataError: If there is none, it may not be read, or it is too large.
+        RunError: If there was one when the work began.
         OSError: If the machine fails.
     """
     mark = plan.files.get(path)
@@ -245,6 +246,10 @@ def _read(plan: Plan, path: str) -> bytes:
         )
     try:
         return plan.place.read(path)
+    except DataError as error:
+        if mark is None:
+            raise
+        raise RunError(f"{one_line(error)}, but it was there when the work began") from error
     except OSError as error:
         if mark is not None and not isinstance(error, PermissionError):
             raise

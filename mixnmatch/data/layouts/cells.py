@@ -16,7 +16,7 @@ from mixnmatch.errors import DataError
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 _DELIMITERS = ",;\t"
 _HEAD_BYTES = 2**16
-_ERRORS = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError)
+_ERRORS = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError, csv.Error)
 # What pyarrow and Python's own reader raise for malformed bytes.
 
 
@@ -91,7 +91,8 @@ def _text_rows(content: bytes, columns: Sequence[str]) -> Iterator[Row]:
 
 def _reader(content: bytes) -> Any:
     text = content.decode("utf-8-sig")
-    first = next((line for line in io.StringIO(text) if line.strip(f"{_DELIMITERS} \r\n")), "")
+    lines = io.StringIO(text, newline=None)  # which knows all three ends of lines
+    first = next((line for line in lines if line.strip(f"{_DELIMITERS} \n")), "")
     counts = {sign: len(next(csv.reader([first], delimiter=sign), ())) for sign in _DELIMITERS}
     sign = max(counts, key=counts.__getitem__)  # the first of equals
     return csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True)

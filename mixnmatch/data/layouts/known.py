@@ -29,8 +29,10 @@ AUTO = "auto"
 
 _CERTAIN = {"dogs": {"voc"}}
 """Layouts that are special cases of others: who has the first has no second one."""
-_ANNOTATIONS = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".xml", ".mat")
+_ANNOTATIONS = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".xml", ".mat", ".txt", ".txt.gz")
 """Suffixes of files that may hold boxes; where one is, pictures are not taken to have none."""
+_PROSE = ("readme", "licen", "copying", "notice", "credits", "changelog", "requirements")
+"""How the names of files begin that hold none."""
 _SHOWN = 3
 
 
@@ -96,7 +98,7 @@ def _recognise(place: "Place", files: "Files") -> str:
             f"({', '.join(seen)})"
         )
     (layout,) = seen
-    strangers = [path for path in files if path.lower().endswith(_ANNOTATIONS)]
+    strangers = [path for path in files if _may_hold_boxes(path.lower())]
     if layout == "folder" and strangers:
         raise DataError(
             f"{place.name}: {seen[layout]}, and files of no layout that is known, which may hold "
@@ -104,6 +106,10 @@ def _recognise(place: "Place", files: "Files") -> str:
             "--columns names its columns), --format folder reads pictures without boxes"
         )
     return layout
+
+
+def _may_hold_boxes(path: str) -> bool:
+    return path.endswith(_ANNOTATIONS) and not path.rpartition("/")[2].startswith(_PROSE)
 
 
 def _some(paths: list[str]) -> str:

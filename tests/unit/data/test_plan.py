@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from mixnmatch.data import plan as plans
-from mixnmatch.data.layouts.listing import Annotation, Entry, Listing
+from mixnmatch.data.layouts.known import read_source
+from mixnmatch.data.layouts.listing import Annotation, Entry, LayoutOptions, Listing
 from mixnmatch.data.orientation import turned_back
 from mixnmatch.data.pictures import encode_png
 from mixnmatch.data.places import FileMark, Place
@@ -464,3 +465,17 @@ def test_sixteen_bit_greys_are_seen(tmp_path: Path) -> None:
     greys = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
     row = only(plan_of_one(tmp_path, encode_png(Image.fromarray(greys)), thing(0, 0, 9, 9)))
     assert row.remarks == ("greyscale (mode I;16)",)
+
+
+def test_a_source_that_goes_away_makes_no_picture_bad(tmp_path: Path) -> None:
+    cub = tmp_path / "cub"
+    (cub / "images").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(cub / "images" / "a.png")
+    (cub / "images.txt").write_text("1 a.png\n")
+    (cub / "bounding_boxes.txt").write_text("1 1 1 4 4\n")
+    place = Place(cub)
+    listing = read_source(place, "cub", LayoutOptions())
+    plan = Plan(place=place, listing=listing, files=place.files())
+    cub.rename(tmp_path / "unmounted")
+    with pytest.raises(RunError, match="it was there when the work began"):
+        list(read_entry(plan, 0))

@@ -262,3 +262,14 @@ def test_real_sets(
     assert len(listing.entries) == pictures
     assert sum(len(entry.objects) for entry in listing.entries) == objects
     assert (len(listing.class_names), len(listing.part_names)) == (classes, parts)
+
+
+def test_a_layout_one_folder_down_is_not_taken_for_pictures_without_boxes(tmp_path: Path) -> None:
+    cub = tmp_path / "CUB_200_2011"
+    (cub / "images").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(cub / "images" / "a.png")
+    (cub / "images.txt").write_text("1 a.png\n")
+    (cub / "bounding_boxes.txt").write_text("1 1 1 4 4\n")
+    with pytest.raises(DataError, match=r"may hold boxes: CUB_200_2011/bounding_boxes\.txt"):
+        read_source(Place(tmp_path), "auto", LayoutOptions())
+    assert read_source(Place(cub), "auto", LayoutOptions()).kind == "cub"

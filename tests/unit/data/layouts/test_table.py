@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from mixnmatch.data.layouts import csv as table
 from mixnmatch.data.layouts.known import read_source
@@ -301,3 +302,9 @@ def test_mutated_tables_end_in_one_line(
     except DataError as error:
         assert len(str(error).splitlines()) == 1  # noqa: PT017
     table.recognise(Place(root), dict(Place(root).files()))
+
+
+def test_lines_may_end_as_on_old_macs(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "boxes.csv").write_bytes(b"image,x,y,width,height\ra.png,1,2,3,4\r")
+    assert listed(tmp_path, "auto").entries[0].objects[0].box == (1, 2, 3, 4)
