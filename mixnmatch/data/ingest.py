@@ -118,7 +118,7 @@ class Job:
 
         Raises:
             DataError: If no picture can be used, or two have the same id.
-            RunError: If ``out`` has come in the way meanwhile.
+            RunError: If ``out`` or another process has come in the way meanwhile.
         """
         plan = self.plan
         info = describe(

@@ -270,7 +270,7 @@ def test_two_jobs_at_one_url(make_cub: MakeCub, memory: Place) -> None:
         for shard in left:
             make_shard(plan, memory, shard)
         memory.write(PLAN_NAME, b"another's")
-        with pytest.raises(DataError, match="another process is making another data set"):
+        with pytest.raises(RunError, match="another process is making another data set"):
             job.finish()
     assert not memory.has(INFO_NAME)
 
