@@ -13,8 +13,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# Drawn again where it is missing or cannot be opened, for instance of an older format.
 demo: setup
-	test -f data/demo/dataset.json || $(BIN)/mixnmatch data synthesize data/demo --count 2000 --seed 0
+	$(BIN)/python -c 'from mixnmatch.data.store import open_dataset; open_dataset("data/demo")' 2>/dev/null || \
+	    $(BIN)/mixnmatch data synthesize data/demo --count 2000 --seed 0 --overwrite
 	$(BIN)/python experiments/sweep_demo.py
 	$(BIN)/platform promote --experiment demo --metric disentanglement_accuracy --model mixnmatch-demo
 	$(BIN)/mixnmatch sheet models:/mixnmatch-demo@champion data/demo --out runs/demo/sheet.png

@@ -11,6 +11,7 @@ import numpy as np
 
 from mixnmatch.data.check import LARGE_FACTOR, Findings
 from mixnmatch.data.limits import GRADES, LIMITS, SMALLEST_IMAGE, Grade, Limit
+from mixnmatch.data.words import counted
 
 PICTURES_A_FINE = 60
 """Pictures for each fine category: as many as CUB has, the paper's main set."""
@@ -76,7 +77,8 @@ def advise(found: Findings) -> Advice:
     }
     supers, fines, reasons = _categories(found)
     size = _image_size(found)
-    wanted = max(int(LIMITS["training"].works or 0), PICTURES_A_FINE * len(_trained(found)))
+    fewest, classes = int(LIMITS["training"].works or 0), len(_trained(found))
+    wanted = max(fewest, PICTURES_A_FINE * classes)
     settings = [f"model.super_categories={supers}", f"model.fine_categories={fines}"]
     if size != DEFAULT_IMAGE:
         settings.append(f"model.image_size={size}")
@@ -88,14 +90,18 @@ def advise(found: Findings) -> Advice:
     if found.training < PAPER_SMALLEST:
         settings.append("stage1.augment=color,translation,cutout")
         reasons.append(f"augmented, as there are fewer than the {PAPER_SMALLEST} of the paper")
-    reasons.append(
-        f"at least {wanted} pictures to train on: {PICTURES_A_FINE} for each of "
-        f"{wanted // PICTURES_A_FINE} categories"
-    )
+    if found.training < fewest:
+        reasons.append(f"at least {fewest} pictures to train on: fewer will not work")
+    if found.training < wanted > fewest:
+        reasons.append(
+            f"{wanted} pictures to train on would be {PICTURES_A_FINE} of each of {classes} "
+            "classes, as many as CUB has"
+        )
     others = found.count - found.splits["train"]
     if others:
         reasons.append(
-            f"training takes split train alone: {others} of {found.count} pictures are in others"
+            f"training takes split train alone: {others} of {counted(found.count, 'picture')} "
+            f"{'is' if others == 1 else 'are'} in others"
         )
     return Advice(
         verdict=max((item.grade for item in judged.values()), key=GRADES.index),
@@ -161,7 +167,8 @@ def _categories(found: Findings) -> tuple[int, int, list[str]]:
     drawn = found.info.factors or {}
     supers, fines = drawn.get("shape", 0), drawn.get("texture", 0)
     if supers and fines and fines % supers == 0:
-        return supers, fines, [f"the pictures were drawn of {supers} shapes and {fines} textures"]
+        known = f"{counted(supers, 'shape')} and {counted(fines, 'texture')}"
+        return supers, fines, [f"the pictures were drawn of {known}"]
     classes = _trained(found)
     affordable = max(FEWEST_FINES, min(MOST_FINES, found.training // PICTURES_A_FINE))
     if len(classes) >= FEWEST_FINES and found.training >= FEWEST_A_CLASS * len(classes):
@@ -181,6 +188,8 @@ def _categories(found: Findings) -> tuple[int, int, list[str]]:
             why += f"; {len(classes)} classes would need {FEWEST_A_CLASS} pictures each"
     supers = _supers(wanted)
     fines = wanted // supers * supers
+    if fines != wanted:
+        why += f"; {fines} is the multiple of {supers} below {wanted}"
     ratio = f"{fines // supers} fine ones each; the paper had {FINES_A_SUPER}"
     return supers, fines, [f"{fines} fine categories: {why}", f"{supers} super categories: {ratio}"]
 

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mixnmatch.data.html import escape
+from mixnmatch.data.words import counted
 
 WIDTH, HEIGHT = 320, 130
 _BASE = 110  # of the bars; the scale is below
@@ -50,22 +51,20 @@ def histogram(
     least, tenth, middle, ninth, most = map(shown, np.quantile(values, (0, 0.1, 0.5, 0.9, 1)))
     spread = f"{least} to {most}, median {middle}; a tenth below {tenth}, a tenth above {ninth}"
     scale = [shown(low + share * (high - low)) for share in (0, 0.5, 1)]
-    return bars(title, counts.tolist(), scale, caption=f"{spread}. {caption}", tip="pictures")
+    return bars(title, counts.tolist(), scale, caption=f"{spread}. {caption}")
 
 
-def bars(
-    title: str, heights: Sequence[int], scale: Sequence[str], *, caption: str, tip: str
-) -> str:
-    """A bar chart.
+def bars(title: str, heights: Sequence[int], scale: Sequence[str], *, caption: str) -> str:
+    """A bar chart of numbers of pictures.
 
     Args:
         title: Of the chart.
         heights: Of the bars, not negative; at least one of them is above 0.
         scale: Words below it, spread from its left to its right end.
         caption: What it tells, plain text.
-        tip: What the bars count.
     """
     most = max(heights)
+    highest = counted(most, "picture")
     step = (WIDTH - 2 * _LEFT) / len(heights)
     shapes = []
     for number, height in enumerate(heights):
@@ -87,12 +86,12 @@ def bars(
             f'<text x="{_LEFT + share * (WIDTH - 2 * _LEFT):.1f}" y="{HEIGHT - 5}" '
             f'text-anchor="{anchor}">{escape(word)}</text>'
         )
-    label = f"{title}: bar chart, the highest bar is {most} {tip}. {caption}"
+    label = f"{title}: bar chart, the highest bar is {highest}. {caption}"
     return (
         f"<figure><h3>{escape(title)}</h3>"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
         f'<line class="axis" x1="0" y1="{_BASE}" x2="{WIDTH}" y2="{_BASE}"/>'
-        f'<text x="{_LEFT}" y="10">{most} {escape(tip)}</text>'
+        f'<text x="{_LEFT}" y="10">{highest}</text>'
         f"{''.join(shapes)}{''.join(words)}</svg>"
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +44,7 @@ LARGE_FACTOR = 2
 GREY_SPREAD = 8
 """Of 255: channels that nowhere differ by more are of a grey picture, not of a dull one."""
 _CUT = 0.01  # pixels: less is rounding
+_OTHERS = 5  # of the same pictures that are named
 _CUT_REMARK = "box cut"
 _SEVERAL_REMARK = re.compile(r" of \d+ objects$")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
@@ -278,8 +280,11 @@ def _find_same(dataset: Dataset, found: Findings) -> None:
         if any(split == "train" for *_, split in group):
             found.shared += sum(split == "test" for *_, split in group)
         for row, number, source, split in group:
-            others = ", ".join(text for name, text in named.items() if name != source)
-            detail = f"split {split}; the same as {others}"
+            # All of them for each of them would be too much where a source has thousands of one.
+            others = list(islice((named[name] for name in named if name != source), _OTHERS))
+            more = len(named) - 1 - len(others)
+            detail = f"split {split}; the same as {', '.join(others)}"
+            detail += f" and {more} more" if more else ""
             found.odd["twice"].append(Odd(row, number, source, detail))
 
 

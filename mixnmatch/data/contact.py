@@ -52,10 +52,11 @@ def _cell(look: Look) -> Image.Image:
 def captions(look: Look) -> tuple[str, str, str]:
     """Three lines about a picture: what it is, how large, and what is odd about it."""
     record = look.record
+    share = look.object_share
     sizes = [
         record.split or "no split",
         f"{record.width}x{record.height} px",
-        f"object {100 * look.object_share:.0f} %",
+        "object unknown" if share is None else f"object {100 * share:.0f} %",
     ]
     odd = [f"cannot be shown: {look.problem}"] if look.problem else []
     return (

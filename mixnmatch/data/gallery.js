@@ -58,7 +58,9 @@
             .includes(text)),
     );
     const sign = { small: 1, large: -1 }[fields.sort.value];
-    return sign ? items.sort((a, b) => sign * (a.share - b.share)) : items;
+    // Of a box that is none there is no share: last, whatever the order.
+    const rank = (item) => (item.share === null ? Infinity : sign * item.share);
+    return sign ? items.sort((a, b) => (rank(a) < rank(b) ? -1 : rank(a) > rank(b) ? 1 : 0)) : items;
   }
 
   function panelOf(panel, name, item) {
@@ -100,8 +102,9 @@
     say(".id", item.id);
     say(".split", item.split);
     say(".size", `${item.size[0]}×${item.size[1]} px`);
-    say(".box", item.box.map((value) => Math.round(100 * value) / 100).join(", "));
-    say(".share", `${(100 * item.share).toFixed(1)} % of the picture`);
+    const edge = (value) => (value === null ? "no number" : Math.round(100 * value) / 100);
+    say(".box", item.box.map(edge).join(", "));
+    say(".share", item.share === null ? "unknown" : `${(100 * item.share).toFixed(1)} % of the picture`);
     say(".remarks", item.remarks.join("; ") || "none");
     const panels = item.panels.map((panel, place) => panelOf(panel, data.panels[place], item));
     node.querySelector(".panels").append(...panels);
@@ -126,7 +129,8 @@
     get("cards").classList.toggle("plain", !fields.marks.checked);
     get("cards").replaceChildren(...items.slice(start, start + CARDS).map(cardOf));
     get("found").textContent = items.length
-      ? `${start + 1} to ${Math.min(start + CARDS, items.length)} of ${items.length} pictures`
+      ? `${start + 1} to ${Math.min(start + CARDS, items.length)} of ` +
+        (items.length === 1 ? "1 picture" : `${items.length} pictures`)
       : "No picture is like that";
     get("page").textContent = `page ${page + 1} of ${pages}`;
     get("previous").disabled = page === 0;
@@ -142,8 +146,9 @@
   }
 
   function change() {
-    writeAddress();
     show();
+    // Last: a browser may refuse it to one who types fast.
+    writeAddress();
   }
 
   function turn(step) {

@@ -5,6 +5,7 @@ files, which are loaded when they are looked at. Both open from a disk, without 
 is of ``gallery.html``, ``gallery.css`` and ``gallery.js``; here are its data.
 """
 
+import math
 import shutil
 import uuid
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from mixnmatch.data.html import embedded_json, escape, jpeg, page, picture_uri
 from mixnmatch.data.info import DatasetInfo
 from mixnmatch.data.looks import Look, Panel
 from mixnmatch.data.reasons import kind_of
+from mixnmatch.data.words import counted
 from mixnmatch.errors import DataError
 from mixnmatch.files import replace_folder
 from mixnmatch.sheets import written_whole
@@ -96,7 +98,7 @@ def check_free(out: Path) -> None:
 def _page(name: str, info: DatasetInfo, looks: Iterable[Look], keep: _Keep, images: str) -> str:
     items = [_item(number, look, keep) for number, look in enumerate(looks)]
     about = [
-        f"{len(items)} of {info.count} pictures",
+        f"{len(items)} of {counted(info.count, 'picture')}",
         f"layout {info.kind}" + (f", read from {info.source}" if info.source else ""),
         f"licence: {info.licence}",
         f"fingerprint {info.fingerprint[:12]}",
@@ -121,7 +123,7 @@ def _page(name: str, info: DatasetInfo, looks: Iterable[Look], keep: _Keep, imag
 
 def _item(number: int, look: Look, keep: _Keep) -> dict[str, Any]:
     """A row as the page's script reads it."""
-    record = look.record
+    record, share = look.record, look.object_share
     kinds = {kind_of(remark, record.source) for remark in record.remarks}
     panels = []
     if look.panels is None:
@@ -138,8 +140,8 @@ def _item(number: int, look: Look, keep: _Keep) -> dict[str, Any]:
         "class": look.class_title,
         "split": record.split or "no split",
         "size": [record.width, record.height],
-        "box": list(record.box),
-        "share": round(look.object_share, 6),
+        "box": [value if math.isfinite(value) else None for value in record.box],
+        "share": None if share is None else round(share, 6),
         "remarks": record.remarks,
         "kinds": sorted(kinds),
         "problem": look.problem,

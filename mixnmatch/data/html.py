@@ -48,7 +48,7 @@ img { display: block; max-width: 100%; height: auto; }
 
 
 def page(title: str, body: str, *, style: str = "", script: str = "", images: str = "data:") -> str:
-    """A whole page.
+    """A whole page; what cannot be written as UTF-8, such as half a character, is a ``?`` in it.
 
     Args:
         title: Plain text; it is escaped here, and not repeated as a heading.
@@ -70,7 +70,7 @@ def page(title: str, body: str, *, style: str = "", script: str = "", images: st
             "form-action 'none'",
         ]
     )
-    return f"""<!DOCTYPE html>
+    text = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -85,6 +85,7 @@ def page(title: str, body: str, *, style: str = "", script: str = "", images: st
 </body>
 </html>
 """
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def embedded_json(name: str, value: Any) -> str:

@@ -1,5 +1,6 @@
 """Pictures of a data set made ready to be looked at: with their boxes, as training sees them."""
 
+import math
 import os
 from collections.abc import Generator, Iterable, Sequence
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from jaxtyping import Int64
 from PIL import Image, ImageDraw
 
 from mixnmatch.data.ahead import made_ahead
-from mixnmatch.data.pictures import decode_picture
+from mixnmatch.data.pictures import check_box, decode_picture
 from mixnmatch.data.records import Box, Part, Record, Split
 from mixnmatch.data.store import Dataset
 from mixnmatch.data.views import Crop, centre_crop, prepare_views
@@ -78,9 +79,13 @@ class Look(NamedTuple):
         return class_title(self.record.class_name, self.record.label)
 
     @property
-    def object_share(self) -> float:
-        """Area of the box as a share of the picture's, in (0, 1]."""
-        return self.record.box.area / (self.record.width * self.record.height)
+    def object_share(self) -> float | None:
+        """Area of the box as a share of the picture's, in (0, 1]; None for a box that is none."""
+        width, height = self.record.width, self.record.height
+        try:
+            return check_box(self.record.box, width, height, "").area / (width * height)
+        except DataError:
+            return None
 
 
 def class_title(name: str | None, label: int | None) -> str:
@@ -170,14 +175,17 @@ def look(record: Record, image_size: int) -> Look:
     """
     try:
         image = decode_picture(record.image, record.source)
-        views = prepare_views(image, record.box, image_size)
+        box = check_box(record.box, *image.size, record.source)
+        views = prepare_views(image, box, image_size)
     except DataError as error:
-        return Look(record, None, str(error))
+        reason = str(error).removeprefix(f"{record.source}: ")
+        return Look(record, None, f"{record.source}: {reason}")
     crops = (
         centre_crop(views.object_pixels, views.object_box, image_size),
         centre_crop(views.background_pixels, views.background_box, image_size - 2),
     )
-    return Look(record, Panels(whole(image, record.box, record.parts), *map(_of_crop, crops)), None)
+    parts = [part for part in record.parts if math.isfinite(part.x) and math.isfinite(part.y)]
+    return Look(record, Panels(whole(image, box, parts), *map(_of_crop, crops)), None)
 
 
 def whole(image: Image.Image, box: Box, parts: Sequence[Part] = ()) -> Panel:
@@ -185,8 +193,8 @@ def whole(image: Image.Image, box: Box, parts: Sequence[Part] = ()) -> Panel:
 
     Args:
         image: RGB.
-        box: In its pixels.
-        parts: In its pixels.
+        box: In its pixels, inside it.
+        parts: In its pixels, finite.
     """
     left, top, right, bottom = map(float, box.corners)
     return Panel(_small(image), image.size, (left, top, right, bottom), parts)

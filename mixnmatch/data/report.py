@@ -103,7 +103,8 @@ def shown_limit(judged: Judged, value: float | None) -> str:
 
 
 def _summary(found: Findings, advice: Advice) -> str:
-    count = f"{found.count:,} pictures, {found.training:,} different ones to train on"
+    pictures = "picture" if found.count == 1 else "pictures"
+    count = f"{found.count:,} {pictures}, {found.training:,} different to train on"
     classes = f"classes: {len(found.classes) or 'none'}"
     info = found.info
     source = escape(info.source or "an unnamed source")
@@ -191,9 +192,8 @@ def _charts(found: Findings) -> str:
                 "Pictures of each class",
                 sizes,
                 ("largest class", "smallest"),
-                caption=f"{len(sizes)} classes of {sizes[-1]} to {sizes[0]} pictures, median "
-                f"{middle}.",
-                tip="pictures",
+                caption=f"{len(sizes):,} classes; pictures of each: {sizes[-1]:,} to {sizes[0]:,}, "
+                f"median {middle:,}.",
             )
         )
     return f'<h2>Figures</h2><div class="charts">{"".join(charts)}</div>' if charts else ""

@@ -1,5 +1,6 @@
 """The gallery of ``mixnmatch data view`` in a browser, from a disk."""
 
+import io
 import re
 import shutil
 import subprocess
@@ -8,9 +9,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mixnmatch import cli
-from mixnmatch.data.store import Dataset
+from mixnmatch.data.records import Box, Record
+from mixnmatch.data.store import Dataset, write_dataset
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
@@ -59,6 +62,26 @@ class Cards(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.cards and self.name:
             self.cards[-1].setdefault(self.name, data)
+
+
+def test_a_box_that_is_none(tmp_path: Path, browse: Browse) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(buffer, "PNG")
+    boxes = [Box(float("nan"), 5, 20, 15), Box(0, 0, 4, 4), Box(5, 5, 30, 20)]
+    records = [
+        Record(id=i, source=f"{i}.png", image=buffer.getvalue(), width=40, height=30, box=box)
+        for i, box in enumerate(boxes)
+    ]
+    write_dataset(records, tmp_path / "set", kind="cub")
+    page = tmp_path / "g.html"
+    command = ["data", "view", str(tmp_path / "set"), "--out", str(page), "--image-size", "32"]
+    assert cli.main(command) == 0
+    bad = Cards(browse(page)).cards[0]
+    assert (bad["box"], bad["share"]) == ("no number, 5, 20, 15", "unknown")
+    assert bad["problem warn"].startswith("cannot be shown: 0.png: box (nan, 5, 20, 15)")
+    for order, ids in (("small", ["1", "2", "0"]), ("large", ["2", "1", "0"])):
+        assert [card["id"] for card in Cards(browse(page, f"sort={order}")).cards] == ids
+    assert "1 to 1 of 1 picture<" in browse(page, "text=1.png")
 
 
 @pytest.mark.parametrize("name", ["g.html", "g/"])

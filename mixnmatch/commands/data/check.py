@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixnmatch.commands.data.common import add_command, report
+from mixnmatch.commands.data.common import add_command, printable, report
 from mixnmatch.commands.options import check_range, folder_or_url
 from mixnmatch.errors import InputError
 
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     lines = [*_lines(found, advice)]
     if arguments.out is not None:
         lines += ["", f"report: {arguments.out}"]
-    report(arguments, _summary(found, advice), "\n".join(_printable(line) for line in lines))
+    report(arguments, _summary(found, advice), "\n".join(map(printable, lines)))
     return _FAILED if arguments.strict and advice.verdict == "will not work" else 0
 
 
@@ -124,10 +124,11 @@ def _lines(found: "Findings", advice: "Advice") -> Iterator[str]:
     """What was found, for a terminal."""
     from mixnmatch.data.check import KINDS
     from mixnmatch.data.report import shown_limit, shown_value
+    from mixnmatch.data.words import counted
 
     splits = ", ".join(f"{count} {name}" for name, count in sorted(found.splits.items()))
     yield f"{found.name}: {advice.verdict} ({found.image_size} px)"
-    yield f"{found.count} pictures ({splits}); classes: {len(found.classes) or 'none'}"
+    yield f"{counted(found.count, 'picture')} ({splits}); classes: {len(found.classes) or 'none'}"
     yield ""
     yield f"{'':{_WIDTH}} {'found':>8} {'good':>8} {'works':>8}"
     for item in advice.judged.values():
@@ -158,8 +159,3 @@ def _lines(found: "Findings", advice: "Advice") -> Iterator[str]:
     yield "settings that fit:"
     yield f"  {advice.options}"
     yield from (f"  {reason}" for reason in advice.reasons)
-
-
-def _printable(line: str) -> str:
-    """Without the control characters that a file name may have."""
-    return "".join(character if character.isprintable() else "�" for character in line)

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from mixnmatch.data.info import DatasetInfo
+from mixnmatch.data.words import counted
 
 
 def add_command(
@@ -54,9 +55,9 @@ def summarise(
         seconds: That it took.
     """
     splits = ", ".join(f"{count} {name}" for name, count in (info.splits or {}).items())
-    parts = [f"{info.count} {rows}" + (f" ({splits})" if splits else "")]
+    parts = [counted(info.count, rows.removesuffix("s"), rows) + (f" ({splits})" if splits else "")]
     if info.labels:
-        parts.append(f"{info.labels} classes")
+        parts.append(counted(info.labels, "class", "classes"))
     if info.remarks:
         parts.append(f"{info.remarks} with remarks")
     if info.duplicates:
@@ -74,3 +75,8 @@ def summarise(
 def report(arguments: argparse.Namespace, summary: dict[str, Any], text: str) -> None:
     """Print a summary: as JSON where that is wanted, else as a line."""
     print(json.dumps(summary) if arguments.json else text)
+
+
+def printable(line: str) -> str:
+    """Without the control characters that a file name may have."""
+    return "".join(character if character.isprintable() else "�" for character in line)

@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write pictures of a data set as files."""
     from mixnmatch.data.export import export_pictures
     from mixnmatch.data.store import open_dataset
+    from mixnmatch.data.words import counted
 
     files, available = export_pictures(
         open_dataset(arguments.data),
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
             "files": [file.name for file in files],
             "available": available,
         },
-        f"{arguments.out}: {len(files)} of {available} pictures{of_split}, "
+        f"{arguments.out}: {len(files)} of {counted(available, 'picture')}{of_split}, "
         f"{arguments.side}x{arguments.side} px",
     )
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mixnmatch.commands.data.common import add_command, report
+from mixnmatch.commands.data.common import add_command, printable, report
 from mixnmatch.commands.options import check_range, check_seed, folder_or_url
 from mixnmatch.errors import InputError
 
@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     from mixnmatch.data.gallery import check_free, write_gallery_folder, write_gallery_page
     from mixnmatch.data.looks import LARGEST_SIDE, LEAST_SIDE, choose_rows, read_looks
     from mixnmatch.data.store import open_dataset
+    from mixnmatch.data.words import counted
     from mixnmatch.sheets import save_picture
 
     out, form = Path(arguments.out), _form(arguments.out)
@@ -104,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             write_gallery_folder(out, dataset.path.name, dataset.info, seen())
     for problem in problems[:_NAMED]:
-        print(f"cannot be shown: {problem}", file=sys.stderr)
+        print(f"cannot be shown: {printable(problem)}", file=sys.stderr)
     summary = {
         "out": str(out),
         "form": form,
@@ -113,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
         "damaged": len(problems),
     }
     damage = f", {len(problems)} of them damaged" if problems else ""
-    report(arguments, summary, f"{out}: {len(rows)} of {len(dataset)} pictures{damage}")
+    report(arguments, summary, f"{out}: {len(rows)} of {counted(len(dataset), 'picture')}{damage}")
     return 0
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mixnmatch.data.drawn.brushes import disc, gradient, image, noise
+from mixnmatch.data.drawn.brushes import Colour, disc, gradient, image, noise
 
 
 def sky(side: int, rng: np.random.Generator) -> Image.Image:
@@ -28,10 +28,7 @@ def grass(side: int, rng: np.random.Generator) -> Image.Image:
 def night(side: int, rng: np.random.Generator) -> Image.Image:
     """Stars on dark blue."""
     picture = image(gradient(side, (16, 20, 62), (44, 48, 108), rng))
-    draw = ImageDraw.Draw(picture)
-    for x, y in rng.uniform(0, side, size=(26, 2)):
-        disc(draw, x, y, rng.uniform(0.006, 0.016) * side, (240, 240, 200))
-    return picture
+    return _strewn(picture, 26, (0.006, 0.016), (240, 240, 200), rng)
 
 
 def sand(side: int, rng: np.random.Generator) -> Image.Image:
@@ -70,10 +67,7 @@ def brick(side: int, rng: np.random.Generator) -> Image.Image:
 def snow(side: int, rng: np.random.Generator) -> Image.Image:
     """Flakes on grey."""
     picture = image(gradient(side, (150, 166, 186), (206, 216, 228), rng))
-    draw = ImageDraw.Draw(picture)
-    for x, y in rng.uniform(0, side, size=(40, 2)):
-        disc(draw, x, y, rng.uniform(0.008, 0.02) * side, (250, 250, 255))
-    return picture
+    return _strewn(picture, 40, (0.008, 0.02), (250, 250, 255), rng)
 
 
 def dusk(side: int, rng: np.random.Generator) -> Image.Image:
@@ -81,3 +75,17 @@ def dusk(side: int, rng: np.random.Generator) -> Image.Image:
     sky = gradient(side, (92, 62, 110), (240, 172, 136), rng)
     haze = np.clip(noise(side, (7, 1), rng), 0, 1)[..., None]
     return image(sky + 30 * haze)
+
+
+def _strewn(
+    picture: Image.Image,
+    count: int,
+    radii: tuple[float, float],
+    colour: Colour,
+    rng: np.random.Generator,
+) -> Image.Image:
+    """A square picture with discs anywhere, their radii least and most shares of its side."""
+    draw = ImageDraw.Draw(picture)
+    for x, y in rng.uniform(0, picture.width, size=(count, 2)):
+        disc(draw, x, y, rng.uniform(*radii) * picture.width, colour)
+    return picture

@@ -5,6 +5,7 @@ from typing import Any
 
 from mixnmatch.data.drawn.spec import TRAIN_SHARE, FactorSpec
 from mixnmatch.data.factors import draw_factor_dataset
+from mixnmatch.data.words import counted
 
 _SAMPLE = 8
 
@@ -50,13 +51,14 @@ def preview_text(out: str, told: dict[str, Any]) -> str:
     spec, pictures, given = told["spec"], told["pictures"], told["background_given_texture"]
     count = sum(pictures.values())
     lines = [
-        f"{out}: {count} pictures of {spec['side']}x{spec['side']} px would be drawn, about "
-        f"{told['bytes'] / 1e6:.1f} MB",
+        f"{out}: {counted(count, 'picture')} of {spec['side']}x{spec['side']} px would be drawn, "
+        f"about {told['bytes'] / 1e6:.1f} MB",
         f"split: about {pictures['train']} train and {pictures['test']} test, exactly "
         f"{pictures['judge']} judge",
     ]
     for name, categories in told["factors"].items():
-        lines.append(f"{name}: {categories} categories, chance {told['chance'][name]:.1%}")
+        many = counted(categories, "category", "categories")
+        lines.append(f"{name}: {many}, chance {told['chance'][name]:.1%}")
     if not spec["background_texture_correlation"]:
         lines.append(
             f"P(background | texture): {given['other']:.3f} for each, 0 bits of mutual information"

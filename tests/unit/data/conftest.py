@@ -13,10 +13,21 @@ from mixnmatch.data.layouts.known import read_source
 from mixnmatch.data.layouts.listing import LayoutOptions
 from mixnmatch.data.places import Place
 from mixnmatch.data.plan import Plan, read_entry
-from mixnmatch.data.records import Record, Reject
+from mixnmatch.data.records import Factors, Record, Reject
 from mixnmatch.data.store import Dataset, open_dataset, write_dataset
 
 MakeCub = Callable[..., Path]
+UPRIGHT = Factors(
+    background=0,
+    shape=0,
+    texture=0,
+    pose=1,
+    position_x=0.5,
+    position_y=0.5,
+    scale=0.5,
+    rotation=0.0,
+    mirrored=False,
+)
 
 
 def encoded(width: int = 40, height: int = 30, mode: str = "RGB", form: str = "JPEG") -> bytes:

@@ -1,5 +1,6 @@
 """``mixnmatch data check``: what it finds, its report and its command."""
 
+import dataclasses
 import io
 import json
 import os
@@ -26,7 +27,7 @@ from mixnmatch.data.crops import carry_boxes
 from mixnmatch.data.free_patches import free_patches
 from mixnmatch.data.ingest import ingest
 from mixnmatch.data.places import Place
-from mixnmatch.data.records import Box, Record
+from mixnmatch.data.records import Box, Record, Reject
 from mixnmatch.data.report import report_page
 from mixnmatch.data.store import open_dataset, write_dataset
 from mixnmatch.data.views import prepare_views
@@ -136,6 +137,42 @@ def test_few_pictures_can_be_used_with_care(good: Path) -> None:
     assert advice.pictures_wanted == 2400, "60 for each of the 40 classes"
 
 
+def findings(good: Path, training: int, *classes: int) -> Findings:
+    found = Findings(name="set", info=open_dataset(good).info, image_size=32, count=training)
+    found.training = training
+    found.classes = {f"class {n}": Counter(train=each) for n, each in enumerate(classes)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("training", "classes", "fines", "told"),
+    [
+        (52, (), 4, ["at least 600 pictures to train on: fewer will not work"]),
+        (
+            700,
+            (17,) * 40,
+            10,
+            ["2400 pictures to train on would be 60 of each of 40 classes, as many as CUB has"],
+        ),
+        (2400, (60,) * 40, 40, []),
+        (2000, (), 33, []),
+    ],
+)
+def test_the_words_agree_with_the_numbers(
+    training: int, classes: tuple[int, ...], fines: int, told: list[str], good: Path
+) -> None:
+    advice = advise(findings(good, training, *classes))
+    assert advice.fine_categories == fines
+    assert [reason for reason in advice.reasons if "pictures to train on" in reason] == told
+    assert advice.reasons[0].startswith(f"{fines} fine categories: ")
+
+
+def test_a_number_that_had_to_be_lowered_is_explained(good: Path) -> None:
+    advice = advise(findings(good, 700, *(100,) * 7))
+    assert (advice.super_categories, advice.fine_categories) == (2, 6)
+    assert advice.reasons[0].endswith("; 6 is the multiple of 2 below 7")
+
+
 @given(
     width=st.integers(40, 90),
     height=st.integers(40, 90),
@@ -222,6 +259,16 @@ def test_oddities_are_named(tmp_path: Path) -> None:
     assert found.odd["grey"][0].detail == "stored as grey (mode L)"
     assert (found.spoilt, found.repeated, found.shared, found.training) == (5, 1, 1, 9)
     assert advise(found).judged["unusable"].grade == "will not work"
+
+
+def test_thousands_of_one_picture_are_not_all_named_for_each(tmp_path: Path) -> None:
+    out = write(tmp_path / "set", (record(n, image=picture(0)) for n in range(9)))
+    found = check(out)
+    details = [odd.detail for odd in found.odd["twice"]]
+    assert (len(details), found.repeated) == (9, 8)
+    assert details[0].startswith("split train; the same as 1.jpg (split train), 2.jpg")
+    assert all(detail.count(".jpg") == 5 for detail in details)
+    assert {detail.rpartition(" (split train) ")[2] for detail in details} == {"and 3 more"}
 
 
 def test_objects_of_one_picture_are_no_duplicates(tmp_path: Path) -> None:
@@ -376,6 +423,28 @@ def test_a_report_that_cannot_be_written(tmp_path: Path, refused: Callable[..., 
     (tmp_path / "file").write_text("")
     where = tmp_path / "file" / "report.html"
     assert "cannot be written" in refused("data", "check", out, "--out", where)
+
+
+def test_one_picture_is_no_pictures(tmp_path: Path, run: Callable[..., tuple[int, str]]) -> None:
+    report = tmp_path / "report.html"
+    status, text = run(write(tmp_path / "set", [record(0)]), "--image-size", 32, "--out", report)
+    assert status == 0
+    assert "\n1 picture (1 train); classes: none\n" in text
+    assert "<p>1 picture, 1 different to train on; classes: none" in report.read_text()
+    assert "the highest bar is 1 picture." in report.read_text()
+    assert not re.search(r"\b1 (pictures|classes|categories)\b", text + report.read_text())
+
+
+def test_half_a_character_in_what_was_left_out(
+    tmp_path: Path, run: Callable[..., tuple[int, str]]
+) -> None:
+    out = write(tmp_path / "set", [record(0)])
+    info = open_dataset(out).info
+    told = dataclasses.replace(info, rejects=(Reject("a\ud800.jpg", "a\ud800.jpg: is no text"),))
+    (out / "dataset.json").write_text(told.to_json())
+    status, text = run(out, "--image-size", 32, "--out", tmp_path / "report.html")
+    assert (status, "is no text" in text) == (0, True)
+    assert "<li>a?.jpg: a?.jpg: is no text</li>" in (tmp_path / "report.html").read_text()
 
 
 @needs_real

@@ -7,27 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import UPRIGHT
 from PIL import Image
 
 from mixnmatch.data.drawn.scenes import BACKGROUND_NAMES
 from mixnmatch.data.drawn.silhouettes import SHAPE_NAMES
 from mixnmatch.data.drawn.textures import TEXTURE_COUNT, texture
 from mixnmatch.data.factors import FactorSpec, draw_factor_dataset, draw_picture, sample_factors
-from mixnmatch.data.records import Factors
 from mixnmatch.errors import DataError
 
 SPEC = FactorSpec(count=1, side=48, shapes=len(SHAPE_NAMES), backgrounds=len(BACKGROUND_NAMES))
-UPRIGHT = Factors(
-    background=0,
-    shape=0,
-    texture=0,
-    pose=1,
-    position_x=0.5,
-    position_y=0.5,
-    scale=0.5,
-    rotation=15.0,
-    mirrored=False,
-)
+TILTED = dataclasses.replace(UPRIGHT, rotation=15.0)
 
 PINNED: Any = [  # background, shape, texture, pose; split; box; colours of the picture's quarters
     (
@@ -58,7 +48,7 @@ PINNED: Any = [  # background, shape, texture, pose; split; box; colours of the 
 
 
 def drawn(seed: int = 0, **changes: object) -> tuple[np.ndarray, np.ndarray]:
-    factors = dataclasses.replace(UPRIGHT, **changes)
+    factors = dataclasses.replace(TILTED, **changes)
     drawing = draw_picture(SPEC, factors, np.random.default_rng(seed))
     return np.asarray(drawing.image, dtype=float), np.asarray(drawing.mask) > 127
 

@@ -317,6 +317,57 @@ def test_a_sheet_names_a_damaged_picture(odd: Dataset) -> None:
     assert contact_sheet([damaged, look(odd[3], 16)]).width > 2 * 3 * 128
 
 
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("box", "shown"),
+    [
+        (Box(NAN, 5, 20, 15), [None, 5, 20, 15]),
+        (Box(10, 5, INF, 15), [10, 5, None, 15]),
+        (Box(90, 5, 20, 15), [90, 5, 20, 15]),
+        (Box(10, 5, -20, 15), [10, 5, -20, 15]),
+    ],
+)
+def test_a_box_that_is_none_is_told(box: Box, shown: list[float | None], tmp_path: Path) -> None:
+    write_dataset([record(box=box), record(1)], tmp_path / "set", kind="cub")
+    dataset = open_dataset(tmp_path / "set")
+    bad, good = gallery(dataset, tmp_path / "g.html").data["items"]
+    assert (bad["box"], bad["share"], bad["panels"], bad["kinds"]) == (shown, None, [], [DAMAGED])
+    assert bad["problem"].startswith("0.jpg: box (")
+    assert (good["share"], good["problem"], len(good["panels"])) == (0.25, None, 3)
+    size, problem = captions(look(dataset[0], 16))[1:]
+    assert size == "train, 40x30 px, object unknown"
+    assert problem == f"cannot be shown: {bad['problem']}"
+    assert contact_sheet([look(dataset[0], 16)]).width > 3 * 128
+
+
+def test_a_row_that_knows_no_size(tmp_path: Path) -> None:
+    write_dataset([record(width=0)], tmp_path / "set", kind="cub")
+    (item,) = gallery(open_dataset(tmp_path / "set"), tmp_path / "g.html").data["items"]
+    assert (item["share"], len(item["panels"])) == (None, 3)
+
+
+def test_keypoints_without_a_place_are_not_drawn(tmp_path: Path) -> None:
+    parts = (Part(0, NAN, 3), Part(1, 12, 8), Part(0, 3, INF))
+    write_dataset([record(parts=parts)], tmp_path / "set", kind="cub", parts=("head", "tail"))
+    dataset = open_dataset(tmp_path / "set")
+    (item,) = gallery(dataset, tmp_path / "g.html").data["items"]
+    assert item["panels"][0]["parts"] == [[1, 12, 8]]
+    assert contact_sheet([look(dataset[0], 16)]).width > 3 * 128
+
+
+def test_a_picture_too_narrow_is_named(tmp_path: Path) -> None:
+    narrow = record(image=encoded(400, 2, form="PNG"), width=400, height=2, box=Box(0, 0, 9, 2))
+    assert str(look(narrow, 16).problem).startswith("0.jpg: picture of ")
+
+
+def test_half_a_character_can_be_written() -> None:
+    text = page("a\ud800b", "<p>\udc80</p>")
+    assert "<title>a?b</title>" in text
+    assert "<p>?</p>" in text.encode("utf-8").decode("utf-8")
+
+
 def test_a_data_set_without_anything_odd(drawn: Dataset, tmp_path: Path) -> None:
     info: DatasetInfo = drawn.info
     data = gallery(drawn, tmp_path / "g.html").data

@@ -9,6 +9,7 @@ from mixnmatch.data.drawn.scenes import BACKGROUND_NAMES
 from mixnmatch.data.drawn.silhouettes import SHAPE_NAMES
 from mixnmatch.data.drawn.textures import TEXTURE_COUNT
 from mixnmatch.data.store import open_dataset
+from mixnmatch.errors import DataError
 
 
 def test_options_arrive_in_the_data_set(tmp_path: Path) -> None:
@@ -29,6 +30,31 @@ def test_options_arrive_in_the_data_set(tmp_path: Path) -> None:
         assert len(record.parts) == 10
         if record.split != "judge":
             assert record.factors.background == record.factors.texture
+
+
+def test_one_is_told_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "set"
+    one = "--count 1 --judge-count 0 --side 40 --shapes 1 --textures-per-shape 1 --backgrounds 1"
+    command = ["data", "synthesize", str(out), *one.split()]
+    assert cli.main([*command, "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert ": 1 picture of 40x40 px would be drawn" in told
+    assert "background: 1 category, chance 100.0%" in told
+    assert cli.main(command) == 0
+    assert ": 1 picture (1 train), 1 class; fingerprint" in capsys.readouterr().out
+
+
+def test_a_data_set_of_an_older_format_is_replaced(tmp_path: Path) -> None:
+    """As ``make demo`` does with its own."""
+    out = tmp_path / "set"
+    command = ["data", "synthesize", str(out), "--count", "1", "--judge-count", "0"]
+    assert cli.main(command) == 0
+    told = json.loads((out / "dataset.json").read_text())
+    (out / "dataset.json").write_text(json.dumps(told | {"format_version": 1}))
+    with pytest.raises(DataError, match="make it again"):
+        open_dataset(out)
+    assert cli.main([*command, "--overwrite"]) == 0
+    assert len(open_dataset(out)) == 1
 
 
 def test_a_dry_run_tells_and_writes_nothing(

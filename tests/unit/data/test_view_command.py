@@ -89,6 +89,19 @@ def test_a_damaged_picture_is_named(
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "g.html", "g/"])
+def test_a_box_that_is_none_is_named(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, box = encoded(), Box(float("nan"), 5, 20, 20)
+    bad = Record(id=0, source="\x1b[1m.jpg", image=image, width=40, height=30, box=box)
+    write_dataset([bad], tmp_path / "set", kind="cub")
+    assert cli.main(["data", "view", str(tmp_path / "set"), "--out", f"{tmp_path}/{name}"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.endswith(": 1 of 1 picture, 1 of them damaged\n")
+    assert "cannot be shown: �[1m.jpg: box (nan, 5, 20, 20) has no area" in captured.err
+
+
+@pytest.mark.parametrize("name", ["sheet.png", "g.html", "g/"])
 def test_a_damaged_shard_ends_in_one_line(name: str, tmp_path: Path, refused: Refused) -> None:
     image = encoded(200, 200)
     box = Box(5, 5, 20, 20)
