@@ -46,9 +46,7 @@ def local_copy(place: Place) -> Path:
         if _read_info(place) != text:
             raise RunError(f"{place.name}: was replaced while it was fetched: try again")
         _check(place, info, [folder / name for name in sizes])
-        partial = folder / f".{INFO_NAME}.{uuid.uuid4().hex[:8]}"
-        partial.write_bytes(text)
-        partial.replace(folder / INFO_NAME)
+        Place(folder).write(INFO_NAME, text)
     except OSError as error:
         raise RunError(
             f"{folder}: {place.name} cannot be kept there ({error.strerror or one_line(error)}): "

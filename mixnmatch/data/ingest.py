@@ -29,7 +29,7 @@ from mixnmatch.data.store import check_free, describe
 from mixnmatch.errors import DataError, RunError
 from mixnmatch.files import replace_folder
 
-__all__ = ["PLAN_NAME", "Job", "Maker", "Progress", "ingest", "quietly"]
+__all__ = ["PLAN_NAME", "Job", "Maker", "Progress", "check_apart", "ingest", "quietly"]
 
 PLAN_NAME = "plan.txt"
 """Beside unfinished shards: the digest of their plan."""
@@ -48,12 +48,14 @@ class Job:
         overwrite: Replace an existing data set.
 
     Raises:
-        DataError: If ``out`` cannot be a data set's folder.
+        DataError: If ``out`` cannot be a data set's folder, or is that of a strict plan's source
+            with pictures left out.
     """
 
     def __init__(self, plan: Plan, out: Place, *, overwrite: bool = False) -> None:
         if out.is_local and not out.path.name:
             raise DataError(f"{out.name}: must be a folder of its own")
+        check_apart(plan.place, out)
         self.plan, self.out, self.overwrite = plan, out, overwrite
         self.finished = self._finished_before()
         """What the data set says of itself, where this job was done before."""
@@ -153,10 +155,15 @@ class Job:
             info = DatasetInfo.from_json(text, Path(self.out.full(INFO_NAME)))
         except (DataError, UnicodeDecodeError):
             return None  # of another version, or damaged
-        same = info.plan == self.plan.digest and not (self.plan.strict and info.rejects)
+        if info.plan != self.plan.digest:
+            return None
+        if self.plan.strict and info.rejects and not self.overwrite:
+            raise DataError(
+                f"{self.out.name}: exists already, made of the same pictures with "
+                f"{len(info.rejects)} left out, which --strict does not allow: see {INFO_NAME}"
+            )
         shards = range(self.plan.shards)
-        there = same and all(self._has_shard(self.out, shard) for shard in shards)
-        return info if there else None
+        return info if all(self._has_shard(self.out, shard) for shard in shards) else None
 
     def _begin(self) -> Sequence[int]:
         there = self.work.files() if self.work.is_folder() else {}
@@ -177,10 +184,10 @@ class Job:
         return [s for s in shards if not (same and self._has_shard(self.work, s, pages=True))]
 
     def _check_local(self) -> None:
-        out, source = self.out.path, self.plan.place
-        check_free(out, self.overwrite)
-        if source.is_local and source.path.resolve().is_relative_to(out.resolve()) and out.exists():
-            raise DataError(f"{out}: holds the source {source.name}, so it is not replaced")
+        out, source = self.out, self.plan.place
+        check_free(out.path, self.overwrite)
+        if out.holds(source):
+            raise DataError(f"{out.name}: holds the source {source.name}, so it is not replaced")
 
     def _check_url(self) -> None:
         there = self.out.files() if self.out.is_folder() else {}
@@ -242,6 +249,19 @@ def ingest(
     job = Job(plan, out, overwrite=overwrite)
     make = partial(make_in_pool, workers=workers)
     return job.run(make, licence=licence, command=command, progress=progress)
+
+
+def check_apart(source: Place, out: Place) -> None:
+    """Refuse a place for a data set inside its own source.
+
+    Raises:
+        DataError: If its files would be read as the source's when the job is run again.
+    """
+    if source.holds(out):
+        raise DataError(
+            f"{out.name}: is the source {source.name} or inside it, and would be read with it the "
+            "next time: it must be elsewhere"
+        )
 
 
 @contextmanager

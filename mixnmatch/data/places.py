@@ -1,5 +1,8 @@
 """Files below a local folder or below a URL that pyarrow or fsspec understands."""
 
+import errno
+import os
+import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +18,7 @@ from mixnmatch.data.urls import open_url
 from mixnmatch.errors import DataError, MixNMatchError, RunError
 from mixnmatch.files import is_url
 
-_WITHOUT_FOLDERS = ("s3", "gcs", "abfs")
+_OBJECT_STORES = ("s3", "gcs", "abfs")
 _BLOCK_BYTES = 8 * 2**20
 _ONE_PROCESS = "memory://"
 
@@ -63,6 +66,11 @@ class Place:
         return self.__dict__
 
     @property
+    def is_store(self) -> bool:
+        """Whether it is in an object store: slow to answer, but it answers many threads at once."""
+        return self._system.type_name in _OBJECT_STORES
+
+    @property
     def path(self) -> Path:
         """The local folder."""
         if not self.is_local:
@@ -72,6 +80,13 @@ class Place:
     def full(self, path: str) -> str:
         """The name of a file below it, for messages."""
         return f"{self.name.rstrip('/')}/{path}"
+
+    def holds(self, other: "Place") -> bool:
+        """Whether another place is this one or lies below it."""
+        if self.is_local and other.is_local:
+            return other.path.resolve().is_relative_to(self.path.resolve())
+        same = self._system == other._system
+        return same and f"{other._base}/".startswith(f"{self._base}/")
 
     def is_folder(self) -> bool:
         """Whether there is such a folder."""
@@ -84,26 +99,15 @@ class Place:
     def files(self) -> Mapping[str, FileMark]:
         """All files below it, by their path with forward slashes, in ascending order.
 
-        Hidden files, and what is in hidden folders, are left out.
+        Hidden files, and what is in hidden folders, are left out. Local links are followed, but
+        not to a folder that the link itself lies in.
 
         Raises:
+            DataError: If a name is not UTF-8.
             OSError: If a folder cannot be read.
             RunError: If the storage fails.
         """
-        selector = fs.FileSelector(self._base, recursive=True)
-        try:
-            with self._failures():
-                infos = self._system.get_file_info(selector)
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{self.name}: a file's name is not UTF-8 ({error.object!r}): rename it"
-            ) from error
-        found = {}
-        for info in infos:
-            path = info.path.strip("/")[len(self._base.strip("/")) :].lstrip("/")
-            if info.type == fs.FileType.File and not f"/{path}".count("/."):
-                found[path] = FileMark(info.size or 0, info.mtime_ns or 0)
-        return dict(sorted(found.items()))
+        return dict(sorted(self._local_files() if self.is_local else self._stored_files()))
 
     def read(self, path: str) -> bytes:
         """The content of a file.
@@ -152,7 +156,7 @@ class Place:
         # Object stores show an object once all of it has arrived.
         target_name = self._at(path)
         with self._failures(path):
-            if self._system.type_name not in _WITHOUT_FOLDERS:
+            if not self.is_store:
                 self._system.create_dir(target_name.rpartition("/")[0], recursive=True)
             with self._system.open_output_stream(target_name) as file:
                 file.write(content)
@@ -175,6 +179,45 @@ class Place:
         """Remove a file."""
         with self._failures(path):
             self._system.delete_file(self._at(path))
+
+    def _local_files(self) -> Iterator[tuple[str, FileMark]]:
+        folders: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+        while folders:
+            below, above = folders.pop()
+            folder = self.path / below
+            status = folder.stat()
+            itself = (status.st_dev, status.st_ino)
+            if itself in above:
+                continue  # by a link, which leads round in a circle
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    path = f"{below}{entry.name}"
+                    try:
+                        path.encode()
+                        status = entry.stat()
+                    except UnicodeEncodeError as error:
+                        raise DataError(
+                            f"{self.name}: a file's name is not UTF-8 ({os.fsencode(path)!r}): "
+                            "rename it"
+                        ) from error
+                    except OSError as error:
+                        if error.errno in (errno.ENOENT, errno.ELOOP):
+                            continue  # a link to nothing, or to itself
+                        raise
+                    if stat.S_ISREG(status.st_mode):
+                        yield path, FileMark(status.st_size, status.st_mtime_ns)
+                    elif stat.S_ISDIR(status.st_mode):
+                        folders.append((f"{path}/", above | {itself}))
+
+    def _stored_files(self) -> Iterator[tuple[str, FileMark]]:
+        with self._failures():
+            infos = self._system.get_file_info(fs.FileSelector(self._base, recursive=True))
+        for info in infos:
+            path = info.path.strip("/")[len(self._base.strip("/")) :].lstrip("/")
+            if info.type == fs.FileType.File and not f"/{path}".count("/."):
+                yield path, FileMark(info.size or 0, info.mtime_ns or 0)
 
     def _info(self, path: str) -> fs.FileInfo:
         with self._failures(path):

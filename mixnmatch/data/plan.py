@@ -7,18 +7,21 @@ reason. Only what is wrong with the machine, such as a disk that fails, ends the
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from typing import Literal, TypeVar
 
+from mixnmatch.data.ahead import made_ahead
 from mixnmatch.data.info import FORMAT_VERSION, one_line
 from mixnmatch.data.layouts.listing import Entry, Listing
+from mixnmatch.data.oddities import check_inside, check_sides, is_cut, remarks_of
 from mixnmatch.data.orientation import annotated_turn, stored_box, stored_part
-from mixnmatch.data.pictures import LARGEST_ASPECT, Decoded, check_box, decode_whole
+from mixnmatch.data.pictures import decode_whole
 from mixnmatch.data.places import FileMark, Place
-from mixnmatch.data.records import Box, Record, Reject
+from mixnmatch.data.records import Record, Reject
 from mixnmatch.data.shards import shard_bytes, shard_name
 from mixnmatch.errors import DataError, RunError
 
@@ -30,8 +33,8 @@ SHARD_BYTES = 64 * 2**20
 """A shard is closed when its pictures are of so many bytes: it is made in memory."""
 LARGEST_FILE = 256 * 2**20
 """Bytes of a picture file; Parquet's pages and Arrow's columns end at 2 GiB."""
-_CUT = 0.01  # pixels: less is rounding
-_THINNEST = 1e-4  # pixels: less may be nothing in 32 bits
+FETCHED_AHEAD = 8
+"""Picture files of an object store that are read at once; a shard, in memory too, holds more."""
 _ID_LIMIT = 2**63
 _T = TypeVar("_T", bound=Hashable)
 
@@ -135,8 +138,13 @@ def make_shard(plan: Plan, out: Place, shard: int) -> int:
         OSError: If the shard cannot be written.
     """
     numbers = plan.shard_entries(shard)
-    rows = (row for number in numbers for row in read_entry(plan, number))
-    out.write(shard_name(shard), shard_bytes(rows))
+    with closing(_fetched(plan, numbers)) as files:
+        rows = (
+            row
+            for number, file in zip(numbers, files, strict=True)
+            for row in _entry_rows(plan, number, file)
+        )
+        out.write(shard_name(shard), shard_bytes(rows))
     return len(numbers)
 
 
@@ -151,20 +159,44 @@ def read_entry(plan: Plan, number: int) -> Iterator[Record | Reject]:
         DataError: If the plan is strict and something is left out.
         OSError: If a file that is there cannot be read, though it may be.
     """
-    for row in _rows(plan, number):
+    yield from _entry_rows(plan, number, _fetch(plan, number))
+
+
+def _fetched(plan: Plan, numbers: range) -> Generator[bytes | Reject, None, None]:
+    """Of each entry what ``_fetch`` gives."""
+    fetch = partial(_fetch, plan)
+    if not plan.place.is_store:
+        return (fetch(number) for number in numbers)
+    return made_ahead(fetch, numbers, threads=FETCHED_AHEAD, depth=FETCHED_AHEAD, name="fetch")
+
+
+def _fetch(plan: Plan, number: int) -> bytes | Reject:
+    """The picture's file, or why it is left out.
+
+    Raises:
+        RunError, OSError: As ``_read``.
+    """
+    entry = plan.listing.entries[number]
+    try:
+        _check_entry(plan, number, plan.place.full(entry.path))
+        return _read(plan, entry.path)
+    except DataError as error:
+        return Reject(entry.path, one_line(error))
+
+
+def _entry_rows(plan: Plan, number: int, file: bytes | Reject) -> Iterator[Record | Reject]:
+    for row in [file] if isinstance(file, Reject) else _rows(plan, number, file):
         if isinstance(row, Reject) and plan.strict:
             raise DataError(row.reason)
         yield row
 
 
-def _rows(plan: Plan, number: int) -> Iterator[Record | Reject]:
+def _rows(plan: Plan, number: int, data: bytes) -> Iterator[Record | Reject]:
     entry = plan.listing.entries[number]
     name = plan.place.full(entry.path)
     try:
-        _check_entry(plan, number, name)
-        data = _read(plan, entry.path)
         decoded = decode_whole(data, name)
-        _check_sides(decoded, name)
+        check_sides(decoded, name)
         turn = annotated_turn(entry.size, decoded, name)
     except DataError as error:
         yield Reject(entry.path, one_line(error))
@@ -178,15 +210,15 @@ def _rows(plan: Plan, number: int) -> Iterator[Record | Reject]:
     for index in chosen:
         item, box = entry.objects[index], found[index]
         try:
-            inside_box = _check_inside(box, decoded, name)
+            inside_box = check_inside(box, decoded, name)
         except DataError as error:
             yield Reject(entry.path, one_line(error))
             continue
-        remarks = _remarks(decoded)
+        remarks = remarks_of(decoded)
         if len(found) > 1:
             how = "the largest" if plan.objects == "largest" else f"number {index + 1}"
             remarks.append(f"{how} of {len(found)} objects")
-        if _is_cut(box, inside_box):
+        if is_cut(box, inside_box):
             remarks.append(
                 "box cut at the picture's edge: was ({:g}, {:g}, {:g}, {:g})".format(*box)
             )
@@ -254,51 +286,6 @@ def _read(plan: Plan, path: str) -> bytes:
         if mark is not None and not isinstance(error, PermissionError):
             raise
         raise DataError(f"{plan.place.full(path)}: cannot be read ({one_line(error)})") from error
-
-
-def _check_sides(decoded: Decoded, name: str) -> None:
-    """Refuse here what training could not resize.
-
-    Raises:
-        DataError: If the picture is too long and narrow.
-    """
-    width, height = decoded.image.size
-    if max(width, height) > LARGEST_ASPECT * min(width, height):
-        raise DataError(
-            f"{name}: {width}x{height} pixels: its sides may differ by a factor of "
-            f"{LARGEST_ASPECT} at most"
-        )
-
-
-def _check_inside(box: Box, decoded: Decoded, name: str) -> Box:
-    """The part of a box inside the picture, of a size that survives rounding to 32 bits.
-
-    Raises:
-        DataError: If there is none.
-    """
-    inside = check_box(box, *decoded.image.size, name)
-    if min(inside.width, inside.height) < _THINNEST:
-        raise DataError(
-            f"{name}: of its box ({box.x:g}, {box.y:g}, {box.width:g}, {box.height:g}) only "
-            f"{inside.width:g}x{inside.height:g} pixels are inside the picture"
-        )
-    return inside
-
-
-def _remarks(decoded: Decoded) -> list[str]:
-    remarks = []
-    if decoded.mode in ("L", "LA", "1") or decoded.mode.startswith("I"):
-        remarks.append(f"greyscale (mode {decoded.mode})")
-    elif decoded.mode not in ("RGB", "P"):
-        remarks.append(f"converted from mode {decoded.mode}")
-    if decoded.turn is not None:
-        remarks.append("EXIF orientation is not applied: boxes and views are of stored pixels")
-    return remarks
-
-
-def _is_cut(box: Box, inside: Box) -> bool:
-    pairs = zip(box.corners, inside.corners, strict=True)
-    return any(abs(was - now) > _CUT for was, now in pairs)
 
 
 def _is_unicode(text: str) -> bool:

@@ -26,7 +26,7 @@ from mixnmatch.data.places import Place
 from mixnmatch.data.plan import Plan, make_shard
 from mixnmatch.data.shards import shard_name
 from mixnmatch.data.store import open_dataset
-from mixnmatch.errors import RunError
+from mixnmatch.errors import DataError, RunError
 from mixnmatch_platform.cli import main
 from mixnmatch_platform.ingest import make_on_ray
 
@@ -139,8 +139,17 @@ def test_from_and_to_s3(small_source: Path, bucket: str, tmp_path: Path) -> None
     assert info.source == there
 
 
+def test_no_data_set_inside_its_source(small_source: Path, bucket: str) -> None:
+    plan = plan_of(upload(small_source, f"{bucket}/cub"))
+    for name in (f"{bucket}/cub", f"{bucket}/cub/set/"):
+        with pytest.raises(DataError, match=f"is the source {bucket}/cub or inside it"):
+            ingest(plan, Place(name))
+    assert ingest(plan, Place(f"{bucket}/cub-set")).count == 22
+
+
 def test_s3_is_a_place_like_others(bucket: str) -> None:
     assert Place(bucket).is_folder()
+    assert Place(bucket).is_store
     assert not Place(f"{bucket}-none").is_folder()
     place = Place(f"{bucket}/folder/")
     assert not place.is_folder()

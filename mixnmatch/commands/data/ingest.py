@@ -11,10 +11,12 @@ from mixnmatch.commands.data.common import add_command, add_overwrite, report, s
 from mixnmatch.commands.options import check_range
 from mixnmatch.data.info import DatasetInfo
 from mixnmatch.data.layouts.known import AUTO, LAYOUTS, list_files, read_source
+from mixnmatch.data.words import counted
 from mixnmatch.errors import InputError
 
 if TYPE_CHECKING:
     from mixnmatch.data.ingest import Maker
+    from mixnmatch.data.places import Place
     from mixnmatch.data.plan import Plan
 
 DESCRIPTION = """\
@@ -118,20 +120,22 @@ def add_layout_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_plan(arguments: argparse.Namespace) -> "Plan":
+def read_plan(arguments: argparse.Namespace, place: "Place") -> "Plan":
     """The plan that the options of ``add_source_options`` ask for; says what was recognised.
+
+    Args:
+        arguments: The options.
+        place: The source.
 
     Raises:
         InputError: If the source cannot be understood, or an option has no meaning for its layout.
     """
     from mixnmatch.data.layouts.listing import LayoutOptions
-    from mixnmatch.data.places import Place
     from mixnmatch.data.plan import Plan
 
     given = _given(arguments)
     if arguments.format != AUTO:
         _check_used(given, arguments.format)
-    place = Place(arguments.src)
     files = list_files(place)
     listing = read_source(place, arguments.format, LayoutOptions(**given), files)
     _check_used(given, listing.kind)
@@ -160,15 +164,17 @@ def make_dataset(arguments: argparse.Namespace, make: "Maker") -> int:
     """What ``add_source_options`` ask for, by this maker of shards; shared with the platform."""
     from tqdm import tqdm
 
-    from mixnmatch.data.ingest import Job
+    from mixnmatch.data.ingest import Job, check_apart
     from mixnmatch.data.places import Place
 
     started = time.monotonic()
-    plan = read_plan(arguments)
+    source, out = Place(arguments.src), Place(arguments.out)
+    check_apart(source, out)
+    plan = read_plan(arguments, source)
     if arguments.dry_run:
         report_plan(arguments, plan)
         return 0
-    job = Job(plan, Place(arguments.out), overwrite=arguments.overwrite)
+    job = Job(plan, out, overwrite=arguments.overwrite)
     if job.finished is not None and job.finished.licence == arguments.licence:
         print(f"{arguments.out}: made before of the same pictures, nothing to do", file=sys.stderr)
     with tqdm(total=len(plan.listing.entries), unit="picture", disable=None) as bar:
@@ -209,7 +215,8 @@ def report_plan(arguments: argparse.Namespace, plan: "Plan") -> None:
     lines = {
         "layout": listing.kind,
         "pictures": str(len(listing.entries)),
-        "objects": str(len(objects)) + (f"; {several} pictures have several" if several else ""),
+        "objects": str(len(objects))
+        + (f"; several in {counted(several, 'picture')}" if several else ""),
         "classes": _some(listing.class_names),
         "splits": ", ".join(f"{count} {name}" for name, count in sorted(splits.items())),
         "parts": _some(listing.part_names),

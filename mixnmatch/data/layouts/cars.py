@@ -19,9 +19,11 @@ from mixnmatch.data.layouts.listing import (
     LayoutOptions,
     Listing,
     numbered,
+    pictures_below,
 )
+from mixnmatch.data.layouts.lookup import named
 from mixnmatch.data.layouts.mat import Variables, read_mat
-from mixnmatch.data.layouts.pairs import pictures_below, without_annotation
+from mixnmatch.data.layouts.pairs import without_annotation
 from mixnmatch.data.layouts.pixels import box_of_pixels
 from mixnmatch.data.places import Place
 from mixnmatch.data.records import Split
@@ -55,6 +57,8 @@ def recognise(place: Place, files: Files) -> str | None:
 def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
     """The pictures in the order of the MATLAB files; classes in that of their names there.
 
+    Of a picture that is listed twice the second entry is left out.
+
     Raises:
         DataError: If there is none of the MATLAB files, or one cannot be understood.
     """
@@ -67,13 +71,20 @@ def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
     names = _class_names(place, files, tables)
     pictures = _pictures(files, options.image_folder)
     entries = []
+    listed: dict[str, str] = {}
     for index in indexes:
-        for tail, row in _rows(index, tables[index.path], place.full(index.path)):
+        rows = _rows(index, tables[index.path], place.full(index.path))
+        for number, (tail, row) in enumerate(rows, start=1):
             found = pictures.get(tail, [])
             path = found[0] if found else str(PurePosixPath(options.image_folder or "", tail))
             try:
                 if len(found) > 1:
                     raise ValueError(f"its picture may be {' or '.join(found[:3])}")
+                where = f"annotation {number} of {index.path}"
+                if (first := listed.setdefault(path, where)) != where:
+                    raise ValueError(
+                        f"annotation {number}: the picture is listed before, by {first}"
+                    )
                 objects = (_annotation(row, names),)
             except ValueError as error:
                 entries.append(Entry(path=path, problem=f"{index.path}: {error}"))
@@ -98,8 +109,8 @@ def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
 
 def _indexes(files: Files) -> list[_Index]:
     """Of the two forms, the one whose pictures are there."""
-    whole, train = _find(files, _ALL), _find(files, _TRAIN)
-    test = next(filter(None, (_find(files, name) for name in _TEST)), None)
+    whole, train = named(files, _ALL), named(files, _TRAIN)
+    test = next(filter(None, (named(files, name) for name in _TEST)), None)
     parts: list[_Index] = []
     if train:
         parts.append(_Index(train, "fname", "cars_train", "train"))
@@ -111,13 +122,9 @@ def _indexes(files: Files) -> list[_Index]:
     return parts
 
 
-def _find(files: Files, name: str) -> str | None:
-    return next((path for path in files if PurePosixPath(path).name == name), None)
-
-
 def _class_names(place: Place, files: Files, tables: Mapping[str, Variables]) -> list[str]:
     """Names in the order of their numbers from 1; none where no file has them."""
-    meta = _find(files, _META)
+    meta = named(files, _META)
     known = tables if meta is None else {meta: read_mat(place, meta, ["class_names"])}
     for path, table in known.items():
         names = table.get("class_names")

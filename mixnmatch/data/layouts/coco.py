@@ -29,7 +29,15 @@ from mixnmatch.data.layouts.coco_fields import (
     read_categories,
     size_of,
 )
-from mixnmatch.data.layouts.listing import Annotation, Entry, Files, LayoutOptions, Listing
+from mixnmatch.data.layouts.listing import (
+    Annotation,
+    Entry,
+    Files,
+    LayoutOptions,
+    Listing,
+    outermost,
+    some,
+)
 from mixnmatch.data.layouts.lookup import Lookup, split_within
 from mixnmatch.data.places import Place
 from mixnmatch.errors import DataError
@@ -38,19 +46,17 @@ MOST_BYTES = 2 << 30
 """Of a JSON file, which is held in memory twice while it is parsed; COCO's largest has 0.5 GB, that
 of LVIS 1.1 GB."""
 _SAMPLE_BYTES = 1 << 20  # at each end of a file
-_LOOKED_AT = 100  # files, those in the fewest folders: thousands are one for each picture
 _LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
 _BOXES = re.compile(rb'"bbox"|"annotations"\s*:\s*\[\s*\]')  # not in captions, not in test sets
 _SEGMENTS = b'"segments_info"'  # of panoptic files
 _SAME_PICTURES = ("person_keypoints_", "stuff_")  # in COCO's own folder, as "instances_"
 _OUTLINE, _MASK = "outlines (segmentation) are not read", "masks (segmentation, RLE) are not read"
-_SHOWN = 3
 
 
 def recognise(place: Place, files: Files) -> str | None:
     """JSON files with COCO's lists, and boxes, near their beginning or their end."""
     names = _index_files(place, files)
-    return f"COCO: {_some(names)}" if names else None
+    return f"COCO: {some(names)}" if names else None
 
 
 def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
@@ -82,7 +88,7 @@ def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
         entries=_with_unique_ids(reader.entries),
         class_names=tuple(reader.classes),
         part_names=tuple(reader.parts),
-        saw=f"COCO: {len(reader.entries)} pictures in {_some(kept)}",
+        saw=f"COCO: {len(reader.entries)} pictures in {some(kept)}",
         notes=(*reader.notes, *reader.counted()),
     )
 
@@ -275,8 +281,7 @@ def _first_of_pair(name: str) -> str:
 
 
 def _index_files(place: Place, files: Files) -> list[str]:
-    names = sorted(_json_files(files), key=lambda name: (name.count("/"), name))
-    return sorted(name for name in names[:_LOOKED_AT] if _is_coco(place, name))
+    return sorted(name for name in outermost(_json_files(files)) if _is_coco(place, name))
 
 
 def _is_coco(place: Place, name: str) -> bool:
@@ -293,8 +298,3 @@ def _is_coco(place: Place, name: str) -> bool:
 
 def _json_files(files: Files) -> list[str]:
     return [name for name in files if name.lower().endswith(".json")]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -18,6 +18,8 @@ from mixnmatch.data.layouts.listing import (
     LayoutOptions,
     Listing,
     numbered,
+    outermost,
+    some,
     split_of,
 )
 from mixnmatch.data.layouts.lookup import Lookup
@@ -49,7 +51,7 @@ class _Picture:
 def recognise(place: Place, files: Files) -> str | None:
     """Tables whose columns have our own names."""
     found = []
-    for path in _tables(files):
+    for path in outermost(_tables(files)):
         try:
             header = set(read_header(place, path))
         except DataError:
@@ -58,7 +60,7 @@ def recognise(place: Place, files: Files) -> str | None:
             found.append(path)
     if not found:
         return None
-    return f"table: columns image, x, y and so on in {', '.join(found)}"
+    return f"table: columns image, x, y and so on in {some(found)}"
 
 
 def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
@@ -125,14 +127,14 @@ def _choose(place: Place, files: Files, options: LayoutOptions) -> tuple[str, Ma
     tables = _tables(files)
     if options.table is not None:
         if options.table not in files:
-            there = f"; there are {', '.join(tables)}" if tables else ""
+            there = f"; there are {some(tables)}" if tables else ""
             raise DataError(f"{place.full(options.table)}: no such table{there}")
         tables = [options.table]
     if not tables:
         raise DataError(f"{place.name}: no table ({', '.join(TABLE_SUFFIXES)}) is there")
     if len(tables) > 1:
         raise DataError(
-            f"{place.name}: several tables, {', '.join(tables)}: say with --table FILE which one "
+            f"{place.name}: several tables, {some(tables)}: say with --table FILE which one "
             "is meant"
         )
     return tables[0], _columns(place, tables[0], options)

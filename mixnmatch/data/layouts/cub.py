@@ -47,7 +47,7 @@ def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
     splits = _integers(place, files, "train_test_split.txt")
     part_names = _table(place, files, "parts/parts.txt")
     parts = _parts(place, files, {key: index for index, key in enumerate(sorted(part_names))})
-    folder = options.image_folder or "images"
+    folder = "images" if options.image_folder is None else options.image_folder
     entries = []
     first_ids: dict[str, int] = {}
     for key, path in paths.items():

@@ -10,9 +10,10 @@ from collections import defaultdict
 from pathlib import PurePosixPath
 
 from mixnmatch.data.info import one_line
-from mixnmatch.data.layouts.listing import Entry, Files, LayoutOptions, Listing
+from mixnmatch.data.layouts.listing import Entry, Files, LayoutOptions, Listing, pictures_below
+from mixnmatch.data.layouts.lookup import named
 from mixnmatch.data.layouts.mat import read_mat
-from mixnmatch.data.layouts.pairs import pictures_below, without_annotation
+from mixnmatch.data.layouts.pairs import not_listed, without_annotation
 from mixnmatch.data.layouts.xml import VocAnnotation, from_zero, read_annotation
 from mixnmatch.data.places import Place
 from mixnmatch.data.records import Split
@@ -47,11 +48,11 @@ def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
     breeds = {folder: folder.partition("-")[2] for folder in folders}
     pictures = _pictures(files, options.image_folder, set(folders))
     splits = _splits(place, files)
+    root = "Images" if options.image_folder is None else options.image_folder
     read: dict[str, VocAnnotation] = {}
     entries = []
     for key, path in annotations.items():
         found = pictures.get(key, [])
-        root = options.image_folder or "Images"
         picture = found[0] if found else str(PurePosixPath(root, *key).with_suffix(".jpg"))
         if len(found) > 1:
             problem = f"{path}: its picture may be {' or '.join(found[:3])}"
@@ -59,7 +60,7 @@ def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
             continue
         try:
             annotation = read[path] = read_annotation(place, files, path, options.first_pixel)
-        except (ValueError, DataError, OSError) as error:
+        except ValueError as error:
             entries.append(Entry(path=picture, problem=f"{path}: {one_line(error)}"))
             continue
         breed = breeds[key[0]]
@@ -80,11 +81,8 @@ def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
         ),
         *from_zero(read, options),
     ]
-    free = [entry.path for entry in entries if entry.split is None and not entry.problem]
-    if splits and free:
-        notes.append(
-            f"pictures in neither list, taken for training: {len(free)}, such as {free[0]}"
-        )
+    if splits:
+        notes += not_listed(entries, "neither list")
     return Listing(
         kind="dogs",
         entries=entries,
@@ -112,7 +110,7 @@ def _splits(place: Place, files: Files) -> dict[Key, Split]:
     """What is in both lists is of the test's, so that it is never trained on."""
     splits: dict[Key, Split] = {}
     for name, split in _LISTS.items():
-        path = next((path for path in files if PurePosixPath(path).name == name), None)
+        path = named(files, name)
         if path is None:
             continue
         listed = read_mat(place, path, ["file_list"]).get("file_list", [])

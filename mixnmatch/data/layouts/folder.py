@@ -5,16 +5,18 @@ folders there are; the first level below, or else the first level, are classes.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from mixnmatch.data.layouts.listing import (
-    PICTURE_SUFFIXES,
     Annotation,
     Entry,
     Files,
     LayoutOptions,
     Listing,
+    files_below,
     numbered,
+    pictures_below,
     split_of,
 )
 from mixnmatch.data.places import Place
@@ -23,15 +25,15 @@ from mixnmatch.data.records import Box
 
 def recognise(place: Place, files: Files) -> str | None:
     """Any pictures."""
-    count = sum(map(_is_picture, files))
+    count = len(pictures_below(files, None))
     return f"plain folder: {count} pictures" if count else None
 
 
 def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
     """The pictures in the order of their paths, each with one box: the picture less a margin."""
-    below = f"{options.image_folder.strip('/')}/" if options.image_folder else ""
-    inside = [path for path in files if path.startswith(below)]
-    pictures = [path for path in inside if _is_picture(path)]
+    below = f"{options.image_folder}/" if options.image_folder else ""
+    pictures = pictures_below(files, options.image_folder)
+    others = set(files_below(files, options.image_folder)).difference(pictures)
     folders = {path: PurePosixPath(path[len(below) :]).parts[:-1] for path in pictures}
     first = {parts[0] for parts in folders.values() if parts}
     has_splits = all(split_of(name) for name in first)
@@ -53,25 +55,21 @@ def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
         entries=entries,
         class_names=numbered(names),
         saw=f"plain folder: {len(entries)} pictures in {where}{below_note}, without boxes",
-        notes=_notes(inside, margin, entries if names else []),
+        notes=_notes(others, margin, entries if names else []),
     )
 
 
-def _notes(paths: list[str], margin: float, classified: list[Entry]) -> tuple[str, ...]:
+def _notes(paths: Iterable[str], margin: float, classified: list[Entry]) -> tuple[str, ...]:
     notes = [
         f"no boxes: the object is taken to be each picture less {100 * margin:g} % on each side; "
         "the background is learned from what lies outside a box, so boxes help much"
     ]
     if outside := sum(entry.objects[0].class_name is None for entry in classified):
         notes.append(f"{outside} pictures are in no folder of a class and have none")
-    others = Counter(PurePosixPath(path).suffix for path in paths if not _is_picture(path))
+    others = Counter(PurePosixPath(path).suffix for path in paths)
     if others:
         kinds = ", ".join(
             f"{count} {suffix or 'without'}" for suffix, count in sorted(others.items())
         )
         notes.append(f"{others.total()} other files are passed over, by suffix: {kinds}")
     return tuple(notes)
-
-
-def _is_picture(path: str) -> bool:
-    return path.lower().endswith(PICTURE_SUFFIXES)

@@ -33,7 +33,6 @@ _ANNOTATIONS = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".xml", ".mat", "
 """Suffixes of files that may hold boxes; where one is, pictures are not taken to have none."""
 _PROSE = ("readme", "licen", "copying", "notice", "credits", "changelog", "requirements")
 """How the names of files begin that hold none."""
-_SHOWN = 3
 
 
 def list_files(place: "Place") -> "Files":
@@ -78,6 +77,8 @@ def read_source(
 
 
 def _recognise(place: "Place", files: "Files") -> str:
+    from mixnmatch.data.layouts.listing import some
+
     seen = {
         name: saw for name in LAYOUTS if (saw := _module(name).recognise(place, files)) is not None
     }
@@ -102,7 +103,7 @@ def _recognise(place: "Place", files: "Files") -> str:
     if layout == "folder" and strangers:
         raise DataError(
             f"{place.name}: {seen[layout]}, and files of no layout that is known, which may hold "
-            f"boxes: {_some(strangers)}; --format says how to read them ({formats}; for a table "
+            f"boxes: {some(strangers)}; --format says how to read them ({formats}; for a table "
             "--columns names its columns), --format folder reads pictures without boxes"
         )
     return layout
@@ -110,11 +111,6 @@ def _recognise(place: "Place", files: "Files") -> str:
 
 def _may_hold_boxes(path: str) -> bool:
     return path.endswith(_ANNOTATIONS) and not path.rpartition("/")[2].startswith(_PROSE)
-
-
-def _some(paths: list[str]) -> str:
-    more = len(paths) - _SHOWN
-    return ", ".join(paths[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _module(layout: str) -> ModuleType:

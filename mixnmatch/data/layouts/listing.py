@@ -10,8 +10,9 @@ A listing is refused as a whole (``DataError``) only where its own index cannot 
 is wrong with one picture is told by that picture's entry.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 from mixnmatch.data.info import Kind
@@ -21,6 +22,8 @@ from mixnmatch.data.records import Box, Part, Split
 Files = dict[str, FileMark]
 """All files of a folder by their path, in ascending order."""
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+_LOOKED_AT = 100
+_SHOWN = 3
 
 
 class Annotation(NamedTuple):
@@ -88,9 +91,42 @@ class LayoutOptions:
     margin: float = 0.05
     """Of pictures without boxes: share of each side that is taken for background."""
     image_folder: str | None = None
-    """Where pictures are, below the source, if the layout's own place is another."""
+    """Where pictures are, below the source, if the layout's own place is another; "" is the source
+    itself, however that is written: ".", "./" or "/"."""
     table: str | None = None
     """Of several tables: the one that is meant, below the source."""
+
+    def __post_init__(self) -> None:
+        if self.image_folder is not None:
+            folder = "/".join(PurePosixPath(self.image_folder.strip("/")).parts)
+            object.__setattr__(self, "image_folder", folder)
+
+
+def files_below(files: Iterable[str], folder: str | None) -> list[str]:
+    """Those of the files that are in a folder, at any depth.
+
+    Args:
+        files: Paths.
+        folder: As ``image_folder`` of ``LayoutOptions``; None is all of the source.
+    """
+    start = f"{folder}/" if folder else ""
+    return [path for path in files if path.startswith(start)]
+
+
+def pictures_below(files: Iterable[str], folder: str | None) -> list[str]:
+    """Those of ``files_below`` that are pictures."""
+    return [path for path in files_below(files, folder) if path.lower().endswith(PICTURE_SUFFIXES)]
+
+
+def outermost(paths: Iterable[str]) -> list[str]:
+    """Of many files the first hundred, those in the fewest folders: thousands are one a picture."""
+    return sorted(paths, key=lambda path: (path.count("/"), path))[:_LOOKED_AT]
+
+
+def some(paths: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
+    more = len(paths) - _SHOWN
+    return ", ".join(paths[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def split_of(name: str) -> Split | None:

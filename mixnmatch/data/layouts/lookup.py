@@ -1,11 +1,11 @@
 """Which file an index means by a picture's name, and which split the folders of a path tell of."""
 
 import re
-from collections import defaultdict
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
-from mixnmatch.data.layouts.listing import split_of
+from mixnmatch.data.layouts.listing import files_below, split_of
 from mixnmatch.data.records import Split
 
 _WORD = re.compile("[a-z]+")
@@ -21,12 +21,10 @@ class Lookup:
     """
 
     def __init__(self, paths: Iterable[str], folder: str | None = None) -> None:
-        self._folder = None if folder is None else folder.strip("/")
-        below = f"{self._folder}/" if self._folder else ""
-        self._paths = {path for path in paths if path.startswith(below)}
-        self._by_name: dict[str, list[str]] = defaultdict(list)
-        for path in sorted(self._paths):
-            self._by_name[path.rpartition("/")[2]].append(path)
+        self._folder = folder
+        self._paths = set(files_below(paths, folder))
+        # All that end alike are together, however many have the same name.
+        self._backwards = sorted(_backwards(f"/{path}") for path in self._paths)
 
     def find(self, name: str, folders: Iterable[str]) -> str:
         """The file that is meant.
@@ -48,20 +46,26 @@ class Lookup:
                 path = f"{folder}/{tail}" if folder else tail
                 if path in self._paths:
                     return path
-            fitting = [
-                path
-                for path in self._by_name.get(tail.rpartition("/")[2], ())
-                if path == tail or path.endswith(f"/{tail}")
-            ]
+            fitting = self._ending(tail)
             if len(fitting) > 1:
                 more = " and others" if len(fitting) > _SHOWN else ""
                 raise ValueError(f"may be any of {', '.join(fitting[:_SHOWN])}{more}")
             if fitting:
                 return fitting[0]
-        raise ValueError("no such file below the source" + self._where())
+        within = f", in {self._folder}" if self._folder else ""
+        raise ValueError(f"no such file below the source{within}")
 
-    def _where(self) -> str:
-        return f", in {self._folder}" if self._folder else ""
+    def _ending(self, tail: str) -> list[str]:
+        """Files that end like this; of many, one more than is shown."""
+        end = _backwards(f"/{tail}")
+        start = bisect_left(self._backwards, end)
+        found = self._backwards[start : start + _SHOWN + 1]
+        return sorted(_backwards(path)[1:] for path in found if path.startswith(end))
+
+
+def named(paths: Iterable[str], name: str) -> str | None:
+    """The first file of a name, in any folder."""
+    return next((path for path in paths if path.rpartition("/")[2] == name), None)
 
 
 def split_within(path: str) -> Split | None:
@@ -75,6 +79,11 @@ def split_within(path: str) -> Split | None:
             if (split := split_of(word)) is not None:
                 return split
     return None
+
+
+def _backwards(path: str) -> str:
+    """``b.jpg/a/`` for ``/a/b.jpg``, and the other way round."""
+    return "/".join(reversed(path.split("/")))
 
 
 def _tails(name: str) -> Iterator[str]:

@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
-from mixnmatch.data.layouts.listing import PICTURE_SUFFIXES
+from mixnmatch.data.layouts.listing import Entry
 
 Where = tuple[str, ...]
 """Folders of a file, less those that only tell pictures from annotations."""
+_Key = tuple[Where | None, str]
 _ROLES = {"annotations", "annotation", "xml", "xmls", "labels", "jpegimages", "images", "image"}
 
 
@@ -16,17 +17,9 @@ def where(path: str) -> Where:
     return tuple(part for part in PurePosixPath(path).parts[:-1] if part.lower() not in _ROLES)
 
 
-def pictures_below(files: Iterable[str], folder: str | None) -> list[str]:
-    """Those of the files that are pictures.
-
-    Args:
-        files: Paths.
-        folder: Where they must be; anywhere by default.
-    """
-    below = f"{folder.strip('/')}/" if folder and folder.strip("/") else ""
-    return [
-        path for path in files if path.startswith(below) and path.lower().endswith(PICTURE_SUFFIXES)
-    ]
+def folder_of(path: str) -> str:
+    """Of a file; empty where it is in none."""
+    return path.rpartition("/")[0]
 
 
 def without_annotation(pictures: Iterable[str], used: Iterable[str], what: str) -> list[str]:
@@ -41,6 +34,19 @@ def without_annotation(pictures: Iterable[str], used: Iterable[str], what: str) 
     if not left:
         return []
     return [f"pictures without {what}, left out: {len(left)}, such as {left[0]}"]
+
+
+def not_listed(entries: Iterable[Entry], what: str) -> list[str]:
+    """A note of the pictures that no list of a split has, where there are such lists.
+
+    Args:
+        entries: Of all pictures.
+        what: Which lists do not have them.
+    """
+    free = [entry.path for entry in entries if entry.split is None and not entry.problem]
+    if not free:
+        return []
+    return [f"pictures in {what}, taken for training: {len(free)}, such as {free[0]}"]
 
 
 def pair(
@@ -59,17 +65,17 @@ def pair(
     Returns:
         The picture, or why there is none, by the annotation's path.
     """
-    index = _Index(pictures)
+    pictures = list(pictures)
     order = sorted(named, key=lambda path: (not named[path], _stem(named[path]) != _stem(path)))
     found: dict[str, str] = {}
     problems: dict[str, str] = {}
     owners: dict[str, str] = {}
     for near in (True, False):
-        for path in order:
-            if path in found:
-                continue
+        left = [path for path in order if path not in found]
+        index = _Index(pictures if left else (), near)
+        for path in left:
             problem = f"its picture {named[path] or _stem(path)!r} is not there"
-            for picks in index.candidates(named[path], path, near):
+            for picks in index.candidates(named[path], path):
                 if len(picks) > 1:
                     problem = f"its picture may be {' or '.join(picks[:3])}: rename one of them"
                     break
@@ -82,34 +88,45 @@ def pair(
 
 
 class _Index:
-    def __init__(self, pictures: Iterable[str]) -> None:
-        self._by_name: dict[str, list[str]] = defaultdict(list)
-        self._by_stem: dict[str, list[str]] = defaultdict(list)
-        for path in pictures:
-            self._by_name[PurePosixPath(path).name.lower()].append(path)
-            self._by_stem[_stem(path)].append(path)
+    """Pictures by name and, where ``near``, by place: thousands of one name cost no search.
 
-    def candidates(self, name: str, path: str, near: bool) -> Iterator[list[str]]:
+    Args:
+        pictures: Paths.
+        near: Whether only those at the same place as their annotation are meant.
+    """
+
+    def __init__(self, pictures: Iterable[str], near: bool) -> None:
+        self._near = near
+        self._by_name: dict[_Key, list[str]] = defaultdict(list)
+        self._by_stem: dict[_Key, list[str]] = defaultdict(list)
+        for path in pictures:
+            at = self._place(path)
+            self._by_name[at, PurePosixPath(path).name.lower()].append(path)
+            self._by_stem[at, _stem(path)].append(path)
+
+    def candidates(self, name: str, path: str) -> Iterator[list[str]]:
         """Pictures that may be meant, the likeliest first; more than one where it cannot be told.
 
         Args:
             name: That the annotation gives.
             path: Of the annotation.
-            near: Only those at the same place.
         """
-        base = _base(name)
+        base, at = _base(name), self._place(path)
         for table, key in (
             (self._by_name, base),
             (self._by_stem, base),  # a name without a suffix
             (self._by_stem, _stem(name)),
             (self._by_stem, _stem(path)),
         ):
-            picks = table.get(key, [])
-            beside = [pick for pick in picks if _folder(pick) == _folder(path)]
-            if near:
-                picks = beside or [pick for pick in picks if where(pick) == where(path)]
+            picks = table.get((at, key), [])
+            if self._near:
+                folder = folder_of(path)
+                picks = [pick for pick in picks if folder_of(pick) == folder] or picks
             if picks:
                 yield picks
+
+    def _place(self, path: str) -> Where | None:
+        return where(path) if self._near else None
 
 
 def _base(name: str) -> str:
@@ -119,7 +136,3 @@ def _base(name: str) -> str:
 
 def _stem(name: str) -> str:
     return PurePosixPath(_base(name)).stem
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]

@@ -17,10 +17,11 @@ from mixnmatch.data.layouts.listing import (
     LayoutOptions,
     Listing,
     numbered,
+    pictures_below,
     split_of,
 )
 from mixnmatch.data.layouts.lookup import split_within
-from mixnmatch.data.layouts.pairs import Where, pair, pictures_below, where, without_annotation
+from mixnmatch.data.layouts.pairs import Where, not_listed, pair, where, without_annotation
 from mixnmatch.data.layouts.xml import VocAnnotation, from_zero, is_annotation, read_annotation
 from mixnmatch.data.places import Place
 from mixnmatch.data.records import Split
@@ -57,7 +58,7 @@ def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
     for path in xmls:
         try:
             read[path] = read_annotation(place, files, path, options.first_pixel)
-        except (ValueError, DataError, OSError) as error:
+        except ValueError as error:
             problems[path] = one_line(error)
     pictures = [
         path
@@ -128,12 +129,7 @@ class _Splits:
 
     def notes(self, entries: Iterable[Entry]) -> list[str]:
         """A note of the pictures that no list has, where there are lists."""
-        free = [entry.path for entry in entries if entry.split is None and not entry.problem]
-        if not self._listed or not free:
-            return []
-        return [
-            f"pictures in no list of ImageSets, taken for training: {len(free)}, such as {free[0]}"
-        ]
+        return not_listed(entries, "no list of ImageSets") if self._listed else []
 
 
 def _is_list(path: str) -> bool:

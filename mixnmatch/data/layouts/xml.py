@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from mixnmatch.data.layouts.labels import read_label
 from mixnmatch.data.layouts.listing import Annotation, Files, LayoutOptions
 from mixnmatch.data.layouts.pixels import box_of_pixels
 from mixnmatch.data.places import Place
-from mixnmatch.errors import DataError
 
 MOST_BYTES = 4 * 2**20
 """Of an XML file; ten thousand objects need less."""
@@ -57,9 +57,8 @@ def read_annotation(
         first_pixel: Number of a picture's first column and row.
 
     Raises:
-        ValueError: If it is no annotation; the message does not name it.
-        DataError: If there is no such file.
-        OSError: If it cannot be read.
+        ValueError: If it is no annotation or may not be read; the message does not name it.
+        RunError: As ``read_label``.
     """
     root = read_root(place, files, path)
     if root.tag != _ROOT:
@@ -86,7 +85,7 @@ def is_annotation(place: Place, files: Files, path: str) -> bool:
     """Whether a file is XML with Pascal VOC's root."""
     try:
         return read_root(place, files, path).tag == _ROOT
-    except (ValueError, DataError, OSError):
+    except ValueError:
         return False
 
 
@@ -109,9 +108,9 @@ def from_zero(read: Mapping[str, VocAnnotation], options: LayoutOptions) -> list
 
 def read_root(place: Place, files: Files, path: str) -> Element:
     """Parse an XML file; errors as of ``read_annotation``."""
-    if path in files and files[path].size > MOST_BYTES:
+    if files[path].size > MOST_BYTES:
         raise ValueError(f"{files[path].size} bytes are no annotation: at most {MOST_BYTES}")
-    return parse(place.read(path))
+    return parse(read_label(place, path))
 
 
 def parse(content: bytes) -> Element:

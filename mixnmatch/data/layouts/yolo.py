@@ -1,13 +1,16 @@
 """YOLO: a text file of labels for each picture, and the names of the classes in a file of the set.
 
 Labels are in ``labels`` where pictures are in ``images`` (``train/labels`` or ``labels/train``), or
-beside them. Names are those of a YAML file, else of ``classes.txt`` or a ``.names`` file.
+beside them. Names are those of a YAML file, else of ``classes.txt`` or a ``.names`` file. Splits
+are those of the lists of pictures that a YAML file names, else of folders called like them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from mixnmatch.data.info import one_line
+from mixnmatch.data.layouts.labels import read_label
 from mixnmatch.data.layouts.listing import (
     Annotation,
     Entry,
@@ -15,23 +18,35 @@ from mixnmatch.data.layouts.listing import (
     LayoutOptions,
     Listing,
     numbered,
+    pictures_below,
 )
-from mixnmatch.data.layouts.lookup import split_within
-from mixnmatch.data.layouts.pairs import Where, pair, pictures_below, where, without_annotation
+from mixnmatch.data.layouts.lookup import Lookup, split_within
+from mixnmatch.data.layouts.pairs import (
+    Where,
+    folder_of,
+    not_listed,
+    pair,
+    where,
+    without_annotation,
+)
 from mixnmatch.data.layouts.yolo_fields import (
     Names,
+    SetFile,
     looks_like_object,
     names_of_lines,
-    names_of_yaml,
     object_of,
+    read_set,
 )
 from mixnmatch.data.places import Place
+from mixnmatch.data.records import Split
 from mixnmatch.errors import DataError
 
 MOST_BYTES = 16 << 20
 """Of a text file; labels of a picture have a few thousand."""
 _TRIED = 20  # label files, to recognise the layout
+_MOST_LIST_BYTES = 1 << 30  # of a list of pictures: ten million
 _LISTS = ("classes.txt", ".names")  # ends of the names of files
+_T = TypeVar("_T")
 
 
 def recognise(place: Place, files: Files) -> str | None:
@@ -47,10 +62,11 @@ def recognise(place: Place, files: Files) -> str | None:
 def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
     """The labelled pictures, and those in the same folders, in the order of their paths.
 
-    Splits are told by folders. A label file without a picture is an entry with that problem.
+    A label file without a picture is an entry with that problem.
 
     Raises:
-        DataError: If there are no label files, or the names of the classes cannot be understood.
+        DataError: If there are no label files, the names of the classes cannot be understood, or a
+            list of pictures that a YAML file names cannot be read.
     """
     pictures = pictures_below(files, options.image_folder)
     labels = _labels(files, pictures)
@@ -59,13 +75,28 @@ def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
             f"{place.name}: no label files; YOLO has labels/NAME.txt for images/NAME.jpg, or both "
             "in one folder"
         )
-    source, names = _names(place, files)
+    sets = _sets(place, files)
+    source, names = _names(place, files, sets)
+    splits, notes = _splits(place, files, sets, pictures)
     found, missing = pair(dict.fromkeys(labels, ""), pictures)
     entries = [Entry(path=label, problem=problem) for label, problem in missing.items()]
-    entries += [_entry(place, files, picture, label, names) for label, picture in found.items()]
-    folders = {_folder(picture) for picture in found.values()}
-    unlabelled = {path for path in pictures if _folder(path) in folders} - set(found.values())
-    entries += [Entry(path=path, split=split_within(_folder(path))) for path in unlabelled]
+    for label, picture in found.items():
+        objects, problem = _objects(place, files, label, names)
+        split = splits.get(picture) or split_within(folder_of(picture))
+        entries.append(
+            Entry(
+                path=picture,
+                objects=objects,
+                split=split or split_within(folder_of(label)),
+                problem=problem,
+            )
+        )
+    folders = {folder_of(picture) for picture in found.values()}
+    unlabelled = {path for path in pictures if folder_of(path) in folders} - set(found.values())
+    entries += [
+        Entry(path=path, split=splits.get(path) or split_within(folder_of(path)))
+        for path in unlabelled
+    ]
     listed = [entry.path for entry in entries]
     used = {item.class_name or "" for entry in entries for item in entry.objects}
     return Listing(
@@ -77,6 +108,8 @@ def read_listing(place: Place, files: Files, options: LayoutOptions) -> Listing:
         notes=(
             f"names of classes: {source or 'none, they are called by their numbers'}",
             *without_annotation(pictures, listed, "label file, nor others in their folder"),
+            *notes,
+            *(not_listed(entries, "no list that a YAML file names") if splits else []),
         ),
     )
 
@@ -89,7 +122,7 @@ def _labels(files: Files, pictures: Iterable[str]) -> list[str]:
         for path in files
         if path.lower().endswith(".txt")
         and not path.endswith(_LISTS)
-        and (_at(path) in places or "labels" in _folder(path).lower().split("/"))
+        and (_at(path) in places or "labels" in folder_of(path).lower().split("/"))
     ]
 
 
@@ -97,7 +130,10 @@ def _at(path: str) -> tuple[Where, str]:
     return where(path), PurePosixPath(path).stem.lower()
 
 
-def _entry(place: Place, files: Files, picture: str, label: str, names: Names) -> Entry:
+def _objects(
+    place: Place, files: Files, label: str, names: Names
+) -> tuple[tuple[Annotation, ...], str | None]:
+    """The objects of a label file, and what is wrong with it."""
     objects: list[Annotation] = []
     at, problem = label, None
     try:
@@ -105,35 +141,29 @@ def _entry(place: Place, files: Files, picture: str, label: str, names: Names) -
             at = f"{label}:{number}"
             if line.strip():
                 objects.append(object_of(line, names))
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         problem = f"{at}: {one_line(error)}"
-    return Entry(
-        path=picture,
-        objects=tuple(objects),
-        split=split_within(_folder(picture)) or split_within(_folder(label)),
-        problem=problem,
-    )
+    return tuple(objects), problem
 
 
-def _names(place: Place, files: Files) -> tuple[str, Names]:
+def _sets(place: Place, files: Files) -> dict[str, SetFile]:
+    """What YAML files say that have names of classes, by their paths."""
+    yamls = [path for path in files if path.lower().endswith((".yaml", ".yml"))]
+    found = {path: _understood(place, files, path, read_set) for path in yamls}
+    return {path: said for path, said in found.items() if said is not None}
+
+
+def _names(place: Place, files: Files, sets: Mapping[str, SetFile]) -> tuple[str, Names]:
     """Names of classes and the file that has them; an empty name where there is none.
 
     Raises:
         DataError: If a file of names cannot be understood, or two of them differ.
     """
-    found: dict[str, Names] = {}
-    yamls = [path for path in files if path.lower().endswith((".yaml", ".yml"))]
-    lists = [path for path in files if path.endswith(_LISTS)]
-    for path in (*yamls, *lists):
-        if path in lists and not found.keys().isdisjoint(yamls):
-            break
-        try:
-            text = _text(place, files, path)
-            names = names_of_lines(text) if path in lists else names_of_yaml(text)
-        except ValueError as error:
-            raise DataError(f"{place.full(path)}: {error}") from error
-        if names is not None:
-            found[path] = names
+    found = {path: said.names for path, said in sets.items()} or {
+        path: _understood(place, files, path, names_of_lines)
+        for path in files
+        if path.endswith(_LISTS)
+    }
     if not found:
         return "", Names({})
     first, *others = found
@@ -146,6 +176,44 @@ def _names(place: Place, files: Files) -> tuple[str, Names]:
     return first, found[first]
 
 
+def _splits(
+    place: Place, files: Files, sets: Mapping[str, SetFile], pictures: Iterable[str]
+) -> tuple[dict[str, Split], list[str]]:
+    """The splits that lists give, and a note of what they name in vain.
+
+    A picture of a list for tests is never trained on.
+
+    Raises:
+        DataError: If a list is not there or cannot be read.
+    """
+    splits: dict[str, Split] = {}
+    strays = []
+    lists = [(yaml, *item) for yaml, said in sets.items() for item in said.lists]
+    if not lists:
+        return splits, []
+    every, known = Lookup(files), Lookup(pictures)
+    for yaml, split, name in lists:
+        try:
+            path = every.find(name, (folder_of(yaml), ""))
+        except ValueError as error:
+            raise DataError(
+                f"{place.full(yaml)}: {name!r}, its list of pictures to {split}, {error}: put it "
+                "there, or take it out"
+            ) from error
+        lines = _understood(place, files, path, str.splitlines, most=_MOST_LIST_BYTES)
+        for line in filter(None, map(str.strip, lines)):
+            try:
+                picture = known.find(line, (folder_of(path), folder_of(yaml), ""))
+            except ValueError:
+                strays.append(line)
+                continue
+            if splits.get(picture) != "test":
+                splits[picture] = split
+    if not strays:
+        return splits, []
+    return splits, [f"lines of lists that name no picture: {len(strays)}, such as {strays[0]:.80}"]
+
+
 def _first_line(place: Place, files: Files, path: str) -> str:
     """The first line that is not empty; an empty one where there is none or it is no text."""
     try:
@@ -155,19 +223,30 @@ def _first_line(place: Place, files: Files, path: str) -> str:
     return next((line for line in lines if line.strip()), "")
 
 
-def _text(place: Place, files: Files, path: str) -> str:
+def _understood(
+    place: Place, files: Files, path: str, understand: Callable[[str], _T], most: int = MOST_BYTES
+) -> _T:
+    """What a file of the whole set says.
+
+    Raises:
+        DataError: If it cannot be read or understood.
+    """
+    try:
+        return understand(_text(place, files, path, most))
+    except ValueError as error:
+        raise DataError(f"{place.full(path)}: {error}") from error
+
+
+def _text(place: Place, files: Files, path: str, most: int = MOST_BYTES) -> str:
     """The content of a file.
 
     Raises:
-        ValueError: If it is too large or no text.
+        ValueError: If it is too large, no text or may not be read.
+        RunError: As ``read_label``.
     """
-    if files[path].size > MOST_BYTES:
-        raise ValueError(f"{files[path].size} bytes: at most {MOST_BYTES} are accepted")
+    if files[path].size > most:
+        raise ValueError(f"{files[path].size} bytes: at most {most} are accepted")
     try:
-        return place.read(path).decode("utf-8-sig")
+        return read_label(place, path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 text ({error})") from error
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]

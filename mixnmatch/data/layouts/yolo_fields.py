@@ -8,14 +8,14 @@ Source: https://docs.ultralytics.com/datasets/
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from reprlib import repr as brief
 from typing import Any, NamedTuple
 
 from mixnmatch.data.info import one_line
 from mixnmatch.data.layouts.coco_fields import is_word
 from mixnmatch.data.layouts.listing import Annotation
-from mixnmatch.data.records import Box, Part
+from mixnmatch.data.records import Box, Part, Split
 
 PIXELS_FROM = 2.0
 """Magnitude of what cannot be a share: boxes go past the edge, but not by a whole picture. It also
@@ -30,6 +30,16 @@ class Names(NamedTuple):
     """Names by number."""
     keypoints: tuple[int, int] | None = None
     """How many each object has, and numbers of each: x, y and, where there are three, v."""
+
+
+class SetFile(NamedTuple):
+    """What the YAML file of a set says."""
+
+    names: Names
+    """Of classes and keypoints."""
+    lists: tuple[tuple[Split, str], ...]
+    """Text files with the paths of pictures, as they are written, and the split of these; none
+    where it names folders."""
 
 
 def object_of(line: str, names: Names) -> Annotation:
@@ -83,8 +93,8 @@ def looks_like_object(line: str) -> bool:
     return len(numbers) >= 5 and numbers[0].is_integer() and numbers[0] >= 0 and small
 
 
-def names_of_yaml(text: str) -> Names | None:
-    """The names of a set's YAML file, if it has any.
+def read_set(text: str) -> SetFile | None:
+    """What a YAML file says of a set, if it has names of classes.
 
     All in it is taken as text, so that a class may be called "no" or 1.
 
@@ -113,7 +123,8 @@ def names_of_yaml(text: str) -> Names | None:
         if not is_word(name):
             raise ValueError(f"names: {key} is called {brief(name)}, which is not a word")
         classes[int(key)] = name
-    return Names(dict(sorted(classes.items())), _keypoints(table.get("kpt_shape")))
+    keypoints = _keypoints(table.get("kpt_shape"))
+    return SetFile(Names(dict(sorted(classes.items())), keypoints), tuple(_lists(table)))
 
 
 def names_of_lines(text: str) -> Names:
@@ -126,6 +137,14 @@ def names_of_lines(text: str) -> Names:
     if "" in lines or not lines:
         raise ValueError(f"line {lines.index('') + 1 if lines else 1} is empty, not a class's name")
     return Names(dict(enumerate(lines)))
+
+
+def _lists(table: Mapping[str, Any]) -> Iterator[tuple[Split, str]]:
+    for key in ("train", "val", "test"):
+        value = table.get(key)
+        for name in value if isinstance(value, list) else [value]:
+            if isinstance(name, str) and name.lower().endswith(".txt"):
+                yield "train" if key == "train" else "test", name
 
 
 def _numbers(line: str) -> list[float]:

@@ -171,7 +171,19 @@ def subjects() -> Iterator[Subject]:
 
 
 TOKENS = (
-    *(b"", b"\0", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\r\n", b"\t", b" ", b'"', b"'"),
+    *(
+        b"",
+        b"\0",
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\xef\xbb\xbf",
+        b"\r\n",
+        b"\r",
+        b"\t",
+        b" ",
+        b'"',
+        b"'",
+    ),
     *(b"<", b">", b"&", b"&x;", b"]]>", b"<!--", b"{", b"}", b"[", b"]", b":", b",", b"\\ud800"),
     *(b"..", b"/etc/passwd", b"-1", b"0", b"1e999", b"-1e308", b"NaN", b"Infinity", b"null"),
     *(b"true", b"99999999999999999999", b"9" * 5000, b"\xd9\xa3", b"\xe2\x80\xa8", b"%s"),
@@ -231,11 +243,20 @@ def replace_word(data: bytes, random: Random) -> bytes:
     return data[:start] + new + data[end:]
 
 
+def end_lines_as_old_macs(data: bytes, random: Random) -> bytes:
+    """All lines from one on, often the first, end with a lone carriage return."""
+    start = random.choice((0, random.randrange(len(data) + 1)))
+    return data[:start] + data[start:].replace(b"\r\n", b"\n").replace(b"\n", b"\r")
+
+
 def _runs(data: bytes) -> list[tuple[int, int]]:
     return [match.span() for match in re.finditer(rb"[\w.+-]+", data)]
 
 
-DAMAGES = (change_bytes, flip_bit, cut, remove, repeat, insert, replace_word, replace_word)
+DAMAGES = (
+    *(change_bytes, flip_bit, cut, remove, repeat, insert, replace_word, replace_word),
+    end_lines_as_old_macs,
+)
 
 
 def damaged(subject: Subject, random: Random) -> Files:

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from fuzzing import cases, mutate, run_case, subjects, weight
+from fuzzing import cases, end_lines_as_old_macs, mutate, run_case, subjects, weight
 
 COUNT = 500
 
@@ -23,6 +23,19 @@ def test_damage_is_the_same_for_the_same_seed() -> None:
     damaged = [mutate(data, Random(seed)) for seed in range(50)]
     assert damaged == [mutate(data, Random(seed)) for seed in range(50)]
     assert sum(changed != data for changed in damaged) > 40
+
+
+def test_lines_that_end_as_on_old_macs_are_no_damage(tmp_path: Path) -> None:
+    random = Random(0)
+    random.choice = lambda options: options[0]  # type: ignore[method-assign]
+    for subject in subjects():
+        texts = {n: c for n, c in subject.files.items() if n.endswith((".txt", ".csv", ".yaml"))}
+        ended = {name: end_lines_as_old_macs(text, random) for name, text in texts.items()}
+        assert not texts or ended != texts
+        assert not any(b"\n" in text for text in ended.values())
+        if texts:
+            found = run_case(subject, subject.files | ended, subject.layout, tmp_path / "case")
+            assert found == "whole", subject.name
 
 
 @pytest.mark.timeout(120)

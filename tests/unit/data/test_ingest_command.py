@@ -111,6 +111,16 @@ def test_a_job_done_before_is_said_to_be_done(
     assert open_dataset(out).info.licence == "CC0"
 
 
+def test_no_data_set_inside_its_source(shoes: Path, refused: Refused) -> None:
+    """Not even one that is there already, whose shards could be tables."""
+    (shoes / "set").mkdir()
+    (shoes / "set/part-00000.parquet").write_bytes(b"PAR1")
+    for out in (shoes / "set", shoes):
+        for more in ([], ["--dry-run"], ["--overwrite"]):
+            message = refused("data", "ingest", shoes, out, *more)
+            assert f"{out}: is the source {shoes} or inside it" in message
+
+
 def test_each_object_may_be_a_row(
     shoes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +149,7 @@ def test_dry_run_reads_no_picture(
     assert text.splitlines() == [
         "layout    csv",
         "pictures  4",
-        "objects   5; 1 pictures have several",
+        "objects   5; several in 1 picture",
         "classes   2: boot, clog",
         "splits    1 test, 3 train",
         "parts     0",

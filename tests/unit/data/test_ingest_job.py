@@ -324,7 +324,10 @@ def test_a_strict_job_takes_nothing_that_left_pictures_out(job: SimpleNamespace)
     assert not job.out.path.exists()
     assert not job.work.exists(), "only another source can be read now"
     ingest(job.plan, job.out)
-    with pytest.raises(DataError, match="exists already"):
+    said = (
+        r"exists already, made of the same pictures with 2 left out, which --strict does not allow"
+    )
+    with pytest.raises(DataError, match=said):
         ingest(strict, job.out)
     with pytest.raises(DataError, match=r"images/7\.jpg: not a picture"):
         ingest(strict, job.out, overwrite=True)

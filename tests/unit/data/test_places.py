@@ -1,20 +1,23 @@
 """Files at paths and URLs, data sets at URLs, and what no URL may hold."""
 
 import dataclasses
+import os
 import pickle
+import threading
 from pathlib import Path
 
 import pyarrow.fs
 import pytest
-from conftest import MakeCub, plan_of
+from conftest import MakeCub, encoded, plan_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixnmatch.data import plan as plans
 from mixnmatch.data.fetch import local_copy
 from mixnmatch.data.info import INFO_NAME
 from mixnmatch.data.ingest import PLAN_NAME, Job, ingest
-from mixnmatch.data.places import Place
-from mixnmatch.data.plan import make_shard
+from mixnmatch.data.places import FileMark, Place
+from mixnmatch.data.plan import Plan, make_shard
 from mixnmatch.data.shards import shard_name
 from mixnmatch.data.store import open_dataset
 from mixnmatch.data.urls import open_url
@@ -56,6 +59,70 @@ def test_files_anywhere(kind: str, tmp_path: Path, memory: Place) -> None:
     place.remove("a.txt")
     assert list(place.files()) == ["two/b.txt"]
     assert place.is_local == (kind != "memory")
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    root, other = tmp_path / "root", tmp_path / "other"
+    for path in (root / "a/b/1", root / "c/2", other / "d/3", other / ".hidden/4"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12345")
+    for link, to in {
+        "a/b/up": "..",
+        "a/b/self": ".",
+        "root": str(root),
+        "a/itself": "itself",
+        "a/nothing": "nowhere",
+        "c/other": "../../other",
+        "c/file": "../a/b/1",
+        "c/.secret": "../a",
+    }.items():
+        (root / link).symlink_to(to)
+    (other / "d/back").symlink_to(root)
+    os.mkfifo(root / "pipe")
+    found = Place(root).files()
+    assert list(found) == ["a/b/1", "c/2", "c/file", "c/other/d/3"]
+    assert found["c/file"] == FileMark(5, (root / "a/b/1").stat().st_mtime_ns)
+    # A folder that is linked twice is there twice: annotations may speak of either.
+    (root / "e").symlink_to("c")
+    assert [path for path in Place(root).files() if path.startswith("e/")] == [
+        "e/2",
+        "e/file",
+        "e/other/d/3",
+    ]
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xe9.jpg")).touch()
+    with pytest.raises(DataError, match=r"a file's name is not UTF-8 \(b'\\xe9\.jpg'\): rename it"):
+        Place(tmp_path).files()
+
+
+def test_what_a_place_holds(tmp_path: Path, memory: Place) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    folder = Place(tmp_path / "a")
+    for inside in ("a", "a/b", "link/b", "c/../a/b"):
+        assert folder.holds(Place(tmp_path / inside))
+    for outside in ("", "ab", "b"):
+        assert not folder.holds(Place(tmp_path / outside))
+    assert memory.holds(memory)
+    assert memory.holds(Place(f"{memory.name}/b/"))
+    assert not memory.holds(Place(f"{memory.name}b"))
+    assert not memory.holds(folder)
+    assert not folder.holds(memory)
+
+
+def test_no_data_set_inside_its_source(make_cub: MakeCub, memory: Place) -> None:
+    root = make_cub()
+    plan = plan_of(root)
+    for path in plan.files:
+        memory.write(path, plan.place.read(path))
+    for source in (plan, dataclasses.replace(plan, place=memory)):
+        where = source.place.name
+        for name in (where, f"{where}/set"):
+            with pytest.raises(DataError, match=f"^{name}: is the source {where} or inside it"):
+                ingest(source, Place(name))
+        assert source.place.files().keys() == plan.files.keys()
 
 
 @pytest.mark.parametrize("path", ["../a", "/etc/passwd", "a/../../b", "a\0b"])
@@ -273,6 +340,72 @@ def test_two_jobs_at_one_url(make_cub: MakeCub, memory: Place) -> None:
         with pytest.raises(RunError, match="another process is making another data set"):
             job.finish()
     assert not memory.has(INFO_NAME)
+
+
+@pytest.fixture
+def store(make_cub: MakeCub, memory: Place, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """A plan of thirty pictures in what is taken for an object store; number 3 is damaged."""
+    names = [f"{number:02}.jpg" for number in range(30)]
+    pictures = {name: encoded(20 + number) for number, name in enumerate(names)}
+    pictures[names[3]] = b"no picture"
+    for name, content in pictures.items():
+        memory.write(name, content)
+    monkeypatch.setattr(Place, "is_store", property(lambda self: self.name == memory.name))
+    return plan_of(memory.name)
+
+
+def test_pictures_of_a_store_are_read_ahead(
+    store: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, add = Place.read, plans._rows
+    together, lock = threading.Barrier(plans.FETCHED_AHEAD), threading.Lock()
+    begun, used, most = [], [0], [0]
+
+    def read_counted(self: Place, path: str) -> bytes:
+        with lock:
+            begun.append(path)
+            most[0] = max(most[0], len(begun) - used[0])
+            first = len(begun) <= plans.FETCHED_AHEAD
+        if first:
+            together.wait(60)  # broken, an error, where they are not read at the same time
+        return read(self, path)
+
+    def rows_counted(plan: Plan, number: int, data: bytes) -> object:
+        used[0] = number
+        return add(plan, number, data)
+
+    expected = Place(tmp_path / "expected")
+    with monkeypatch.context() as patch:
+        patch.setattr(Place, "is_store", False)
+        make_shard(store, expected, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Place, "read", read_counted)
+        patch.setattr(plans, "_rows", rows_counted)
+        make_shard(store, Place(tmp_path / "out"), 0)
+    assert sorted(begun) == list(store.files)
+    # One is in use while the others are waiting.
+    assert most[0] <= plans.FETCHED_AHEAD + 1
+    name = shard_name(0)
+    assert (tmp_path / "out" / name).read_bytes() == expected.read(name)
+    assert not any(thread.name.startswith("fetch") for thread in threading.enumerate())
+
+
+def test_errors_of_a_store_come_in_the_order_of_its_pictures(
+    store: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, read = Place(tmp_path / "out"), Place.read
+
+    def failing(self: Place, path: str) -> bytes:
+        if path == "05.jpg":
+            raise RunError("05.jpg: the storage failed")
+        return read(self, path)
+
+    monkeypatch.setattr(Place, "read", failing)
+    with pytest.raises(RunError, match=r"^05\.jpg: the storage failed$"):
+        make_shard(store, out, 0)
+    with pytest.raises(DataError, match=r"03\.jpg: not a picture"):
+        make_shard(dataclasses.replace(store, strict=True), out, 0)
+    assert not out.is_folder()
 
 
 def test_a_storage_that_fails_is_no_bad_picture(

@@ -170,6 +170,20 @@ def test_bad_rows_leave_out_their_picture_alone(tmp_path: Path) -> None:
         assert reason in reject.reason
 
 
+def test_a_picture_is_listed_once(tmp_path: Path) -> None:
+    told = [car(f"{name}.jpg", **{"class": 1}) for name in "aba"]
+    told.append(car("a.jpg", **{"class": 9}))
+    split_form(tmp_path, told, [car("a.jpg", **{"class": 2})])
+    first, other, again, more, test = listing_of(tmp_path).entries
+    assert (first.problem, other.problem, test.problem) == (None, None, None)
+    assert "annotation 4: the picture is listed before" in (more.problem or "")
+    assert again.problem == (
+        "devkit/cars_train_annos.mat: annotation 3: the picture is listed before, by annotation 1 "
+        "of devkit/cars_train_annos.mat"
+    )
+    assert sum(isinstance(row, Record) for row in rows(tmp_path)) == 3
+
+
 def test_a_picture_outside_is_refused(tmp_path: Path) -> None:
     write(tmp_path, **{"secret.jpg": PICTURE})
     split_form(tmp_path / "cars", [car("x.jpg", **{"class": 1})], [])

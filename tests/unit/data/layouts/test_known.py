@@ -273,3 +273,20 @@ def test_a_layout_one_folder_down_is_not_taken_for_pictures_without_boxes(tmp_pa
     with pytest.raises(DataError, match=r"may hold boxes: CUB_200_2011/bounding_boxes\.txt"):
         read_source(Place(tmp_path), "auto", LayoutOptions())
     assert read_source(Place(cub), "auto", LayoutOptions()).kind == "cub"
+
+
+@pytest.mark.parametrize("written", [".", "./", "/"])
+@pytest.mark.parametrize("kind", sorted(TREES.keys() - {"cub"}))
+def test_pictures_may_be_anywhere_in_the_source(kind: Kind, written: str, tmp_path: Path) -> None:
+    TREES[kind](tmp_path)
+    place = Place(tmp_path)
+    listing = read_source(place, kind, LayoutOptions(image_folder=written))
+    assert listing == read_source(place, kind, LayoutOptions())
+    assert all(entry.path in place.files() for entry in listing.entries)
+
+
+def test_of_cub_they_may_be_beside_its_lists(tmp_path: Path) -> None:
+    cub(tmp_path)
+    (tmp_path / "images/001.Tern").rename(tmp_path / "001.Tern")
+    listing = read_source(Place(tmp_path), "cub", LayoutOptions(image_folder="./"))
+    assert [entry.path for entry in listing.entries] == ["001.Tern/Tern_0001.jpg"]

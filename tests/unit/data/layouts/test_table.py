@@ -308,3 +308,16 @@ def test_lines_may_end_as_on_old_macs(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "boxes.csv").write_bytes(b"image,x,y,width,height\ra.png,1,2,3,4\r")
     assert listed(tmp_path, "auto").entries[0].objects[0].box == (1, 2, 3, 4)
+
+
+def test_of_many_tables_a_hundred_are_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder(tmp_path, **{f"{n}/t.csv": HEADER for n in range(150)}, **{"top.csv": HEADER})
+    read: list[str] = []
+    header = table.read_header
+    monkeypatch.setattr(table, "read_header", lambda p, path: read.append(path) or header(p, path))
+    place = Place(root)
+    saw = table.recognise(place, dict(place.files()))
+    assert saw == ("table: columns image, x, y and so on in top.csv, 0/t.csv, 1/t.csv and 97 more")
+    assert len(read) == 100

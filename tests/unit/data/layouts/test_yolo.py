@@ -143,6 +143,64 @@ def test_yaml_goes_before_text_and_other_yaml_is_not_read(tmp_path: Path) -> Non
     assert listing_of(tmp_path).class_names == ("cat", "dog")
 
 
+NUMBERED: dict[str, Any] = {f"images/{n}.jpg": PICTURE for n in range(5)}
+NUMBERED |= {f"labels/{n}.txt": LINE for n in range(5)}
+LISTS = {
+    "set/train.txt": "./images/0.jpg\n/home/me/set/images/1.jpg\r\n\nC:\\set\\images\\2.jpg",
+    "set/val.txt": "images/2.jpg\rimages/3.jpg\rimages/9.jpg\r",
+}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "train: train.txt\nval: val.txt\n",
+        "path: ../datasets/set\nval: [./val.txt]\ntrain:\n- set/train.txt\n- images/more\n",
+        "train: /home/me/set/train.txt\nval: images/val\ntest: /home/me/set/val.txt\n",
+    ],
+)
+def test_lists_of_pictures_give_the_splits(tmp_path: Path, lines: str) -> None:
+    write(tmp_path, **NUMBERED, **LISTS, **{"set/data.yaml": f"names: [cat, dog]\n{lines}"})
+    listing = listing_of(tmp_path)
+    splits = [entry.split for entry in listing.entries]
+    assert splits == ["train", "train", "test", "test", None], "of both lists: never trained on"
+    _, stray, free = listing.notes
+    assert stray == "lines of lists that name no picture: 1, such as images/9.jpg"
+    assert free == (
+        "pictures in no list that a YAML file names, taken for training: 1, such as images/4.jpg"
+    )
+
+
+def test_lists_go_before_folders(tmp_path: Path) -> None:
+    yaml = {"data.yaml": "names: [cat, dog]\nval: val.txt\ntrain: images/train\n"}
+    both = {f"images/train/{n}.jpg": PICTURE for n in range(2)}
+    write(tmp_path, **yaml, **both, **{"val.txt": "images/train/0.jpg", "labels/train/1.txt": LINE})
+    listing = listing_of(tmp_path)
+    assert [entry.split for entry in listing.entries] == ["test", "train"]
+    assert len(listing.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ({}, r"/data\.yaml: 'my/val\.txt', its list of pictures to test, no such file below the"),
+        (
+            {"a/my/val.txt": "", "b/my/val.txt": ""},
+            r"pictures to test, may be any of a/my/val\.txt",
+        ),
+        ({"my/val.txt": b"\xff"}, r"/my/val\.txt: not UTF-8 text"),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_named(
+    tmp_path: Path, lists: dict[str, Any], message: str
+) -> None:
+    yaml = {"data.yaml": "names: [cat, dog]\nval: my/val.txt\n"}
+    write(tmp_path, **NUMBERED, **lists, **yaml)
+    with pytest.raises(DataError, match=message) as caught:
+        listing_of(tmp_path, "yolo")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("line", "names", "box", "parts"),
     [
