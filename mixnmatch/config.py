@@ -13,6 +13,7 @@ from mixnmatch.schedules import Stage1Config, Stage2Config
 
 __all__ = [
     "LARGEST_SEED",
+    "MEASURES",
     "ComputeConfig",
     "EvaluationConfig",
     "LossWeights",
@@ -22,6 +23,8 @@ __all__ = [
     "Stage2Config",
 ]
 
+MEASURES = ("quality", "diversity", "factors", "keypoints", "masks", "codes")
+"""Groups of figures."""
 LARGEST_SEED = 2**31 - 1
 """Seeds are multiplied to keep stages and steps apart, and what comes out must fit 64 bits."""
 
@@ -132,26 +135,53 @@ class LossWeights:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationConfig:
-    """What is measured after each stage."""
+    """What is measured after each stage, and in between."""
 
+    metrics: str = "quality,factors,masks,codes"
+    """Groups of figures, separated by commas: some of ``MEASURES``, or ``all``. Those that a data
+    set knows too little for are left out."""
     samples: int = 2048
     """Pictures generated, and mixes judged, for each figure."""
     batch_size: int = 64
     """Pictures a forward pass."""
     classifier_steps: int = 600
-    """Training steps of the factor classifiers that judge mixes (once a data set, then cached)."""
+    """Training steps of the classifier that judges mixes (once a data set, then cached)."""
+    localiser_steps: int = 1500
+    """Training steps of the network that finds keypoints and masks (once a data set, cached)."""
     inception_weights: str | None = None
-    """Path of the FID Inception-v3 weights; without it `fid` is not measured."""
+    """FID Inception-v3 weights: a file, ``auto`` (where they lie already), ``download``; without
+    them `fid` is not measured."""
+    every_steps: int = 0
+    """Steps of stage 1 between two evaluations in training; 0 evaluates at the end alone."""
+    every_samples: int = 512
+    """Pictures and mixes of those, whose figures have the count in their names."""
 
     def __post_init__(self) -> None:
-        require(self.samples >= 8, "evaluation.samples", self.samples, "at least 8")
-        require(self.batch_size >= 1, "evaluation.batch_size", self.batch_size, "at least 1")
+        unknown = set(self.groups) - set(MEASURES)
         require(
-            self.classifier_steps >= 1,
-            "evaluation.classifier_steps",
-            self.classifier_steps,
-            "at least 1",
+            not unknown,
+            "evaluation.metrics",
+            self.metrics,
+            f"all, or some of {', '.join(MEASURES)} separated by commas",
         )
+        for name in ("samples", "every_samples"):
+            require(
+                getattr(self, name) >= 8, f"evaluation.{name}", getattr(self, name), "at least 8"
+            )
+        for name in ("batch_size", "classifier_steps", "localiser_steps"):
+            require(
+                getattr(self, name) >= 1, f"evaluation.{name}", getattr(self, name), "at least 1"
+            )
+        require(self.every_steps >= 0, "evaluation.every_steps", self.every_steps, "0 or more")
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of figures, in the order of ``MEASURES``; unknown ones last."""
+        asked = [name.strip() for name in self.metrics.split(",")]
+        if asked == ["all"]:
+            return MEASURES
+        known = [name for name in MEASURES if name in asked]
+        return (*known, *(name for name in asked if name not in MEASURES))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

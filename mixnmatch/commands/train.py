@@ -1,6 +1,7 @@
 """``mixnmatch train``: both stages in this process, with files alone."""
 
 import argparse
+import fnmatch
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +18,11 @@ from mixnmatch.commands.options import (
 HEADLINES = (
     "disentanglement_accuracy",
     "feature_disentanglement_accuracy",
-    "frechet_factors",
-    "frechet_labels",
-    "fid",
+    "frechet_*",
+    "fid*",
     "mask_contrast",
 )
-"""Figures of a summary line, where they were measured."""
+"""Figures of a summary line, where they were measured; a star stands for what they depend on."""
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -88,5 +88,6 @@ def run(args: argparse.Namespace) -> int:
 
 def summary(out: Path, metrics: Mapping[str, float]) -> str:
     """One line on a finished run: its model and the figures that people ask for first."""
-    figures = [f"{name} {metrics[name]:.3g}" for name in HEADLINES if name in metrics]
+    names = [name for headline in HEADLINES for name in fnmatch.filter(metrics, headline)]
+    figures = [f"{name} {metrics[name]:.3g}" for name in names]
     return f"trained {out / 'bundle'}: {', '.join(figures)}"

@@ -22,7 +22,14 @@ from mixnmatch.data.crops import Squares, cut_squares, random_squares, scale_pix
 from mixnmatch.data.prepared import open_prepared
 from mixnmatch.data.records import Record, Split
 from mixnmatch.data.store import Dataset
-from mixnmatch.data.views import Crop, Pixels, centre_crop, read_views, resize_object
+from mixnmatch.data.views import (
+    Crop,
+    Pixels,
+    centre_crop,
+    crop_keypoints,
+    read_views,
+    resize_object,
+)
 from mixnmatch.errors import DataError
 
 FACTOR_NAMES = ("background", "shape", "texture", "pose")
@@ -58,6 +65,9 @@ class EvaluationSet(NamedTuple):
     """Class indices, where all pictures have one."""
     masks: Float[Tensor, "N 1 S S"] | None
     """Opacity of the object in [0, 1], where all pictures have a mask."""
+    keypoints: Float[Tensor, "N K 2"] | None = None
+    """x and y in pixels, NaN where one cannot be seen or is outside of the view; in the order of
+    ``DatasetInfo.parts``, where the data set names any."""
 
 
 class TrainingSet:
@@ -215,6 +225,8 @@ def evaluation_pictures(
             masks.append(centre_crop(resized, views.object_box, image_size).pixels)
         records.append(record)
     images, boxes = _stack(crops)
+    parts = len(dataset.info.parts)
+    keypoints = [crop_keypoints(record, parts, image_size) for record in records if parts]
     return EvaluationSet(
         images=images,
         boxes=boxes,
@@ -223,6 +235,7 @@ def evaluation_pictures(
         masks=torch.from_numpy(np.stack(masks)[:, None] / np.float32(255))
         if len(masks) == len(records)
         else None,
+        keypoints=torch.from_numpy(np.stack(keypoints)) if parts else None,
     )
 
 

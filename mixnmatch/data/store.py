@@ -27,7 +27,7 @@ from mixnmatch.data.records import Box, Factors, Record, Reject, Split
 from mixnmatch.data.rows import PICTURE_COLUMNS, SCHEMA, from_row
 from mixnmatch.data.shards import OpenShards, fingerprint_of, read_summary, shard_name, write_shard
 from mixnmatch.errors import DataError
-from mixnmatch.files import is_url, replace_folder
+from mixnmatch.files import absolute, is_url, replace_folder
 
 __all__ = [
     "FORMAT_VERSION",
@@ -55,13 +55,21 @@ class Dataset:
         path: The folder.
         info: What it says of itself.
         shards: Its shards, in their order.
+        source: Its folder or URL, for other processes; the folder without it.
 
     Raises:
         DataError: If a shard is damaged, or not of a data set.
     """
 
-    def __init__(self, path: Path, info: DatasetInfo, shards: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        info: DatasetInfo,
+        shards: Sequence[Path],
+        source: Path | str | None = None,
+    ) -> None:
         self.path = path
+        self.source = path if source is None else source
         self.info = info
         self._shards = OpenShards(shards)
         self._groups: list[tuple[Path, int]] = []
@@ -137,6 +145,7 @@ def open_dataset(path: Path | str) -> Dataset:
         DataError: If the folder is missing, no data set, of a newer version, or damaged.
         RunError: If what is at a URL cannot be fetched.
     """
+    source = absolute(path)
     path = local_copy(Place(path)) if is_url(path) else Path(path)
     if not path.is_dir():
         raise DataError(f"{path}: no such data set folder")
@@ -149,7 +158,7 @@ def open_dataset(path: Path | str) -> Dataset:
     except UnicodeDecodeError as error:
         raise DataError(f"{path / INFO_NAME}: not a data set description ({error})") from error
     info = DatasetInfo.from_json(text, path / INFO_NAME)
-    dataset = Dataset(path, info, sorted(path.glob("part-*.parquet")))
+    dataset = Dataset(path, info, sorted(path.glob("part-*.parquet")), source=source)
     if len(dataset) != info.count or not info.count:
         raise DataError(
             f"{path}: {INFO_NAME} promises {info.count} pictures, the shards hold {len(dataset)}"

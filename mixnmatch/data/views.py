@@ -126,6 +126,45 @@ def centre_crop(pixels: Pixels, box: Corners, side: int) -> Crop:
     return Crop(pixels[top : top + side, left : left + side], carried.numpy())
 
 
+def crop_share(box: Box, width: int, height: int) -> tuple[float, float, float, float]:
+    """Where a box is in what ``centre_crop`` cuts out of its object view, but for rounding.
+
+    Args:
+        box: Box of the object, inside the picture, in pixels.
+        width: Of the picture, in pixels.
+        height: Of the picture, in pixels.
+
+    Returns:
+        x1, y1, x2, y2 in shares of the view's side, clipped to it.
+    """
+    square = object_square(box, width, height)
+    side = min(square.width, square.height) * 64 / 76
+    x, y = (middle - side / 2 for middle in square.centre)
+    return box.shift(-x, -y).scale(1 / side, 1 / side).clip(1, 1).corners
+
+
+def crop_keypoints(record: Record, count: int, side: int) -> Float32[np.ndarray, "K 2"]:
+    """Keypoints in the square that ``centre_crop`` cuts out of an object view.
+
+    Args:
+        record: The picture.
+        count: Number of keypoints that the data set names.
+        side: Of the square, in pixels.
+
+    Returns:
+        x and y in pixels of the square; NaN where one cannot be seen or is outside of it.
+    """
+    square = object_square(record.box, record.width, record.height)
+    width, height = _resized_size(square, _short_side(side))
+    found = np.full((count, 2), np.nan, dtype=np.float32)
+    for part in record.parts:
+        x = (part.x - square.x) * width / square.width - (width - side) // 2
+        y = (part.y - square.y) * height / square.height - (height - side) // 2
+        if 0 <= x <= side and 0 <= y <= side:
+            found[part.part] = x, y
+    return found
+
+
 def _short_side(side: int) -> int:
     return int(side * 76 / 64)
 

@@ -1,133 +1,155 @@
-"""All measures of a model on a data set, as one table of named figures."""
+"""All measures of a model on a data set."""
 
-from collections.abc import Callable
-from pathlib import Path
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from tqdm import tqdm
 
-from mixnmatch.bundle import ModelBundle
-from mixnmatch.codes import sample_tied
 from mixnmatch.config import EvaluationConfig
-from mixnmatch.data.batches import evaluation_pictures
 from mixnmatch.data.store import Dataset
 from mixnmatch.errors import DataError
-from mixnmatch.metrics.disentanglement import FACTORS, disentanglement
-from mixnmatch.metrics.frechet import Gaussian, fit_gaussian, frechet_distance
-from mixnmatch.metrics.inception import inception_features, load_inception
-from mixnmatch.metrics.judge import Judge, chance_level, judge_kind, judge_rows, load_judge
-from mixnmatch.metrics.masks import mask_contrast
-from mixnmatch.mixer import Mixer
+from mixnmatch.metrics.code_use import CodeMeasure
+from mixnmatch.metrics.disentanglement import FactorMeasure
+from mixnmatch.metrics.diversity import DiversityMeasure
+from mixnmatch.metrics.figures import Figures, flat
+from mixnmatch.metrics.judge import judge_kind, load_judge
+from mixnmatch.metrics.keypoints import KeypointMeasure
+from mixnmatch.metrics.localiser import load_localiser
+from mixnmatch.metrics.masks import MaskMeasure
+from mixnmatch.metrics.measure import (
+    Exhibit,
+    Measure,
+    Observations,
+    Observer,
+    Subject,
+    join,
+    parts_of,
+)
+from mixnmatch.metrics.protocol import describe
+from mixnmatch.metrics.quality import QualityMeasure
 
-Features = Callable[[Float[Tensor, "B 3 S S"]], Float[Tensor, "B D"]]
+ALL: tuple[type[Measure], ...] = (
+    QualityMeasure,
+    DiversityMeasure,
+    FactorMeasure,
+    KeypointMeasure,
+    MaskMeasure,
+    CodeMeasure,
+)
+"""In the order of ``config.MEASURES``."""
+
+Runner = Callable[[Observer, Subject, str], Observations]
+"""Observes all cases of an observer, which has some, for a subject, under this title."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was measured, and how."""
+
+    figures: Figures
+    """By name."""
+    groups: dict[str, str]
+    """The group of each figure."""
+    exhibits: dict[str, list[Exhibit]]
+    """By group; none unless asked for."""
+    protocol: dict[str, Any]
+    """What the figures depend on beside the model, as plain JSON."""
+    seconds: dict[str, float]
+    """That each group took."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All numbers by name, for records."""
+        return flat(self.figures)
+
+
+def observe_here(observer: Observer, subject: Subject, title: str) -> Observations:
+    """Observe all cases in this process, with a progress bar on a terminal."""
+    parts = parts_of(observer.count, subject.config.batch_size)
+    seen = []
+    with tqdm(desc=title, total=observer.count, disable=None, leave=False) as bar:
+        for part in parts:
+            seen.append(observer.observe(part))
+            bar.update(len(part))
+    return join(seen)
 
 
 def evaluate(
-    bundle: ModelBundle, dataset: Dataset, config: EvaluationConfig, *, seed: int = 0
-) -> dict[str, float]:
+    subject: Subject, *, runner: Runner = observe_here, exhibits: bool = False
+) -> Evaluation:
     """Measure a model.
 
     Args:
-        bundle: The model, in eval mode, on any device.
-        dataset: Real pictures; with factors, mixes of its test split are judged too.
-        config: Sample counts.
-        seed: Of generated samples and of the sources of mixes.
+        subject: The model, its data, what to measure and how much of it.
+        runner: Where cases are observed; the figures are the same anywhere.
+        exhibits: Whether to make the pictures behind the figures.
 
-    Returns:
-        Figures by name. ``frechet_<features>`` compares pictures generated from tied codes with
-        real ones (centre crops of the training split): ``frechet_factors`` and ``frechet_labels``
-        on features of a classifier of this data set's factors or labels, ``fid`` on Inception-v3
-        with the FID weights and nothing else. ``judge/...`` is that classifier's own accuracy on
-        ``judge/held_out`` real pictures, which says how far its features can be trusted, beside
-        ``chance/...``, the probability that two real pictures agree. See ``mask_contrast`` and
-        ``disentanglement`` for the others. ``evaluation/samples`` and ``evaluation/real`` are the
-        numbers of pictures.
+    Raises:
+        DataError: If the data set knows too little for all of the groups asked for, or has no
+            training pictures.
+        ModelError: If weights of a measure cannot be had.
     """
-    size = bundle.config.model.image_size
-    random = torch.Generator().manual_seed(seed)
-    rows = dataset.indices("train")
-    chosen = torch.randperm(len(rows), generator=random)[: config.samples].numpy()
-    real = evaluation_pictures(dataset, rows[chosen], size)
-    metrics = {
-        "evaluation/samples": float(config.samples),
-        "evaluation/real": float(len(real.images)),
-    }
-    kind = judge_kind(dataset)
-    judge = load_judge(dataset, size, steps=config.classifier_steps) if kind else None
+    if not len(subject.real_rows):
+        raise DataError(f"{subject.dataset.path}: has no pictures of split 'train'")
+    figures: Figures = {}
+    groups: dict[str, str] = {}
+    shown: dict[str, list[Exhibit]] = {}
+    seconds: dict[str, float] = {}
+    weights: dict[str, str] = {}
+    for kind in applicable(subject.dataset, subject.config):
+        began = time.monotonic()
+        measure = kind(subject)
+        for preparation in measure.needs():
+            if preparation.count:
+                preparation.keep(runner(preparation, subject, f"{kind.group}: real pictures"))
+        seen = runner(measure, subject, kind.group)
+        measured = measure.figures(seen)
+        weights |= measure.weights()
+        figures |= measured
+        groups |= dict.fromkeys(measured, kind.group)
+        if exhibits:
+            shown[kind.group] = list(measure.exhibits(seen))
+        seconds[kind.group] = time.monotonic() - began
+    return Evaluation(
+        figures=figures,
+        groups=groups,
+        exhibits=shown,
+        protocol=describe(subject, weights),
+        seconds=seconds,
+    )
 
-    extractors: dict[str, Features] = {}
-    if judge is not None:
-        extractors[f"frechet_{kind}"] = judge.network.features
-    if config.inception_weights is not None:
-        inception = load_inception(Path(config.inception_weights))
-        extractors["fid"] = lambda images: inception_features(inception, images)
-    if extractors:
-        generated = _generate(bundle, config, random)
-        for name, features in extractors.items():
-            clouds = [
-                _gaussian(features, images, config.batch_size)
-                for images in (real.images, generated)
-            ]
-            metrics[name] = frechet_distance(*clouds)
 
-    metrics |= mask_contrast(bundle, real, config.batch_size)
-    if judge is not None and kind == "factors":
-        held_out = dataset.indices("test")
-        if not len(held_out):
-            raise DataError(f"{dataset.path}: has no pictures of split 'test' to mix")
-        metrics |= disentanglement(
-            Mixer(bundle),
-            judge,
-            evaluation_pictures(dataset, held_out, size),
-            samples=config.samples,
-            batch_size=config.batch_size,
-            random=random,
+def applicable(dataset: Dataset, config: EvaluationConfig) -> Sequence[type[Measure]]:
+    """The measures that are asked for, without those that the data set knows too little for.
+
+    Raises:
+        DataError: If none is left.
+    """
+    chosen = [kind for kind in ALL if kind.group in config.groups and kind.names(dataset, config)]
+    if not chosen:
+        raise DataError(
+            f"{dataset.path}: nothing of {config.metrics} can be measured on it: `factors` needs "
+            "drawn pictures, `keypoints` annotated parts, `quality` labels or the FID weights"
         )
-    elif judge is not None:
-        metrics |= _label_judge(judge, dataset)
-    return metrics
+    return chosen
+
+
+def teach_oracles(dataset: Dataset, image_size: int, config: EvaluationConfig) -> None:
+    """Train the networks that judge pictures, where the cache has none, before many need them.
+
+    Args:
+        dataset: That they are taught on.
+        image_size: Side of the pictures judged, in pixels.
+        config: Says what is measured, and for how long they are taught.
+    """
+    if judge_kind(dataset):
+        load_judge(dataset, image_size, steps=config.classifier_steps)
+    if any(kind is KeypointMeasure for kind in applicable(dataset, config)):
+        load_localiser(dataset, image_size, steps=config.localiser_steps)
 
 
 def metric_names(dataset: Dataset, config: EvaluationConfig) -> set[str]:
     """Names of the figures that ``evaluate`` gives for a model after both stages."""
-    names = {"evaluation/samples", "evaluation/real", "mask_contrast", "mask_contrast_parent"}
-    if kind := judge_kind(dataset):
-        names.add(f"frechet_{kind}")
-    if config.inception_weights is not None:
-        names.add("fid")
-    if kind == "factors":
-        names |= {"judge/held_out", "disentanglement_accuracy", "reconstruction_accuracy"}
-        names |= {"feature_disentanglement_accuracy", "chance/disentanglement_accuracy"}
-        groups = ("accuracy", "feature_accuracy", "reconstruction_accuracy", "chance", "judge")
-        names |= {f"{group}/{factor}" for group in groups for factor in FACTORS}
-    elif kind == "labels":
-        names |= {"judge/label", "judge/held_out", "chance/label"}
-    return names
-
-
-def _label_judge(judge: Judge, dataset: Dataset) -> dict[str, float]:
-    labels = torch.tensor(dataset.column("label"))[judge_rows(dataset)]
-    return {
-        "judge/label": judge.accuracy["label"],
-        "judge/held_out": float(judge.held_out),
-        "chance/label": chance_level(labels),
-    }
-
-
-@torch.no_grad()
-def _generate(
-    bundle: ModelBundle, config: EvaluationConfig, random: torch.Generator
-) -> Float[Tensor, "N 3 S S"]:
-    """Pictures from tied codes, as the generator is trained on its own losses."""
-    images = []
-    for part in torch.arange(config.samples).split(config.batch_size):
-        codes = sample_tied(bundle.config.model, len(part), random).to(bundle.device)
-        images.append(bundle.generator(codes).child_image.cpu())
-    return torch.cat(images)
-
-
-@torch.no_grad()
-def _gaussian(features: Features, images: Float[Tensor, "N 3 S S"], batch_size: int) -> Gaussian:
-    values = torch.cat([features(part) for part in images.split(batch_size)])
-    return fit_gaussian(values.double().numpy())
+    return {name for kind in applicable(dataset, config) for name in kind.names(dataset, config)}

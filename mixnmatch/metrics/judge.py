@@ -4,30 +4,34 @@ One head for each factor (background, shape, texture, pose) where the data set k
 for the class label. Its own accuracy on held-out pictures is part of every result that it gives.
 """
 
-import hashlib
-import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Int64
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from mixnmatch.data.batches import EvaluationSet, evaluation_pictures
 from mixnmatch.data.store import Dataset
 from mixnmatch.errors import DataError
-from mixnmatch.files import cache_folder
+from mixnmatch.metrics.figures import Figure, Figures, share
+from mixnmatch.metrics.oracles import load_or_train
 
 FEATURES = 64
 """Dimensions of the features of `frechet_factors` and `frechet_labels`."""
+LARGEST_SIDE = 64
+"""Side in pixels that larger pictures are reduced to before the network sees them."""
 HELD_OUT_SHARE = 0.2
 MOST_PICTURES = 6000
 BATCH_SIZE = 64
-_VERSION = 1  # part of the cache key: raise it when training or network change
+LEARNING_RATE = 5e-3
+"""At its highest, a third of the way through training."""
+_VERSION = 2  # part of the cache key: raise it when training or network change
 
 
 class JudgeNetwork(nn.Module):
@@ -42,20 +46,22 @@ class JudgeNetwork(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
-        side, width = image_size, 32
+        side, width = min(image_size, LARGEST_SIDE), 32
+        self.side = side
         while side > 4:
             layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
             layers += [nn.MaxPool2d(2)]
             channels, width, side = width, min(2 * width, 128), side // 2
-        self.trunk = nn.Sequential(
-            *layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(channels * side * side, FEATURES)
-        )
+        layers += [nn.Flatten(), nn.Dropout(0.1), nn.Linear(channels * side * side, FEATURES)]
+        self.trunk = nn.Sequential(*layers, nn.BatchNorm1d(FEATURES))
         self.heads = nn.ModuleDict(
             {name: nn.Linear(FEATURES, count) for name, count in categories.items()}
         )
 
     def features(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B D"]:
         """What the heads stand on; pixels in [-1, 1]."""
+        if images.shape[-1] > self.side:
+            images = F.interpolate(images, size=(self.side, self.side), mode="area")
         return self.trunk(images)
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> dict[str, Float[Tensor, "B _"]]:
@@ -75,11 +81,23 @@ class Judge:
     """On held-out real pictures, by factor."""
     held_out: int
     """Number of those pictures."""
+    chance: dict[str, float]
+    """Probability that two of them agree, by factor."""
 
     @torch.no_grad()
     def classify(self, images: Float[Tensor, "B 3 S S"]) -> dict[str, Int[Tensor, "B"]]:
-        """The most likely category of each factor."""
-        return {name: logits.argmax(dim=1) for name, logits in self.network(images).items()}
+        """The most likely category of each factor, on the CPU."""
+        device = next(self.network.parameters()).device
+        logits = self.network(images.to(device))
+        return {name: values.argmax(dim=1).cpu() for name, values in logits.items()}
+
+    def figures(self) -> Figures:
+        """``judge/<factor>``, its accuracy, and ``judge/held_out``."""
+        figures = {}
+        for name, accuracy in self.accuracy.items():
+            right = np.arange(self.held_out) < round(accuracy * self.held_out)
+            figures[f"judge/{name}"] = share(right, chance=self.chance[name])
+        return figures | {"judge/held_out": Figure(value=float(self.held_out))}
 
 
 def targets_of(pictures: EvaluationSet, kind: str) -> dict[str, Int[Tensor, "N"]]:
@@ -119,6 +137,7 @@ def load_judge(dataset: Dataset, image_size: int, *, steps: int, seed: int = 0) 
 
     Raises:
         DataError: If the data set has neither factors nor labels.
+        RunError: If it cannot be kept in the cache.
     """
     kind = judge_kind(dataset)
     if kind is None:
@@ -127,60 +146,54 @@ def load_judge(dataset: Dataset, image_size: int, *, steps: int, seed: int = 0) 
         categories = dict(dataset.info.factors or {})
     else:
         categories = {"label": int(dataset.info.labels or 0)}
-    key = json.dumps([_VERSION, dataset.info.fingerprint, kind, image_size, steps, seed])
-    name = hashlib.sha256(key.encode()).hexdigest()[:16]
-    cached = cache_folder() / f"judge-{name}.safetensors"
-    network = JudgeNetwork(categories, image_size)
-    if cached.is_file():
-        state = load_file(cached)
-        measured = json.loads(bytes(state.pop("__measured__").tolist()))
-        network.load_state_dict(state)
-        return Judge(network.eval().requires_grad_(False), kind, **measured)
-    judge = _train(dataset, network, kind, image_size, steps=steps, seed=seed)
-    measured = json.dumps({"accuracy": judge.accuracy, "held_out": judge.held_out}).encode()
-    state = {key: value.contiguous() for key, value in network.state_dict().items()}
-    state["__measured__"] = torch.tensor(list(measured), dtype=torch.uint8)
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    partial = cached.with_suffix(f".{os.getpid()}.partial")
-    try:
-        save_file(state, partial)
-        partial.replace(cached)
-    finally:
-        partial.unlink(missing_ok=True)
-    return judge
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = JudgeNetwork(categories, image_size)
+        measured = load_or_train(
+            "judge",
+            [_VERSION, dataset.info.fingerprint, kind, image_size, steps, seed],
+            network,
+            partial(_train, dataset, network, kind, image_size, steps=steps, seed=seed),
+        )
+    return Judge(network, kind, **measured)
 
 
 def _train(
     dataset: Dataset, network: JudgeNetwork, kind: str, image_size: int, *, steps: int, seed: int
-) -> Judge:
+) -> dict[str, Any]:
+    """Train it, and measure it: the fields of ``Judge`` that say how good it is."""
     random = torch.Generator().manual_seed(seed)
     rows = judge_rows(dataset)
     order = torch.randperm(len(rows), generator=random)[:MOST_PICTURES].numpy()
     pictures = evaluation_pictures(dataset, rows[order], image_size)
     targets = targets_of(pictures, kind)
     held_out = max(1, int(HELD_OUT_SHARE * len(pictures.images)))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network.apply(lambda layer: getattr(layer, "reset_parameters", lambda: None)())
-        optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
-        network.train()
-        for index in _minibatches(held_out, len(pictures.images), steps, random):
-            logits = network(_jitter(pictures.images[index], random))
-            losses = [F.cross_entropy(logits[name], targets[name][index]) for name in targets]
-            optimiser.zero_grad()
-            torch.stack(losses).sum().backward()
-            optimiser.step()
-            schedule.step()
-    judge = Judge(network.eval().requires_grad_(False), kind, {}, held_out)
-    answers: dict[str, list[Tensor]] = {name: [] for name in targets}
-    for images in pictures.images[:held_out].split(BATCH_SIZE):
-        for name, answer in judge.classify(images).items():
-            answers[name].append(answer)
-    for name, values in targets.items():
-        correct = torch.cat(answers[name]) == values[:held_out]
-        judge.accuracy[name] = float(correct.float().mean())
-    return judge
+    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
+    network.train()
+    batches = _minibatches(held_out, len(pictures.images), steps, random)
+    for index in tqdm(batches, "teaching the judge", steps, disable=None, leave=False):
+        logits = network(_jitter(pictures.images[index], random))
+        losses = [F.cross_entropy(logits[name], targets[name][index]) for name in targets]
+        optimiser.zero_grad()
+        torch.stack(losses).sum().backward()
+        optimiser.step()
+        schedule.step()
+    return _measure(Judge(network.eval(), kind, {}, held_out, {}), pictures, targets)
+
+
+def _measure(
+    judge: Judge, pictures: EvaluationSet, targets: dict[str, Int[Tensor, "N"]]
+) -> dict[str, Any]:
+    """How good it is on the pictures held out of them, the first ones."""
+    parts = [judge.classify(images) for images in pictures.images[: judge.held_out].split(256)]
+    truth = {name: values[: judge.held_out] for name, values in targets.items()}
+    right = {name: torch.cat([part[name] for part in parts]) == truth[name] for name in truth}
+    return {
+        "accuracy": {name: float(values.double().mean()) for name, values in right.items()},
+        "held_out": judge.held_out,
+        "chance": {name: chance_level(values) for name, values in truth.items()},
+    }
 
 
 def _minibatches(
@@ -191,9 +204,12 @@ def _minibatches(
 
 
 def _jitter(images: Float[Tensor, "B 3 S S"], random: torch.Generator) -> Float[Tensor, "B 3 S S"]:
-    """Shift a batch by up to a sixteenth of its side, and add a little noise."""
-    reach = max(1, images.shape[-1] // 16)
-    shift_x, shift_y = torch.randint(-reach, reach + 1, (2,), generator=random).tolist()
-    moved = torch.roll(F.pad(images, [reach] * 4, mode="replicate"), (shift_y, shift_x), (2, 3))
-    moved = moved[..., reach:-reach, reach:-reach]
+    """Shift each picture by up to a sixteenth of its side, and add a little noise."""
+    count, _, side, _ = images.shape
+    reach = max(1, side // 16)
+    padded = F.pad(images, [reach] * 4, mode="replicate")
+    starts = torch.randint(2 * reach + 1, (2, count, 1), generator=random)
+    rows, columns = starts + torch.arange(side)
+    pictures, channels = torch.arange(count)[:, None, None, None], torch.arange(3)[:, None, None]
+    moved = padded[pictures, channels, rows[:, None, :, None], columns[:, None, None, :]]
     return moved + 0.03 * torch.randn(moved.shape, generator=random)

@@ -95,9 +95,12 @@ class Journal:
             contrast = mask_contrast(bundle, pictures, SHEET_PICTURES)
         self._recorder.picture("samples", sheet, self.step)
         self._recorder.metrics({f"watch/{n}": value for n, value in contrast.items()}, self.step)
-        # The time of a look is not the time of a step.
+        self.pause(time.monotonic() - began)
+
+    def pause(self, seconds: float) -> None:
+        """Leave out of the time of a step what went into looking at the model."""
         done, since = self._lap
-        self._lap = (done, since + time.monotonic() - began)
+        self._lap = (done, since + seconds)
 
 
 def finite(losses: dict[str, Float[Tensor, ""]], stage: TrainingStage) -> dict[str, float]:

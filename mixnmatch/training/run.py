@@ -9,14 +9,14 @@ import torch
 from tqdm import tqdm
 
 from mixnmatch.bundle import ModelBundle, load_bundle, save_bundle
-from mixnmatch.config import RunConfig, Stage1Config, Stage2Config
+from mixnmatch.config import EvaluationConfig, RunConfig, Stage1Config, Stage2Config
 from mixnmatch.data.batches import TrainingSet
 from mixnmatch.data.store import Dataset
 from mixnmatch.device import keep_freed_memory
 from mixnmatch.errors import DataError, InputError
-from mixnmatch.metrics.evaluate import evaluate
-from mixnmatch.metrics.inception import load_inception
-from mixnmatch.metrics.judge import judge_kind
+from mixnmatch.metrics.evaluate import applicable, evaluate
+from mixnmatch.metrics.measure import Subject
+from mixnmatch.metrics.weights import find_weights
 from mixnmatch.recorder import Recorder
 from mixnmatch.training.checkpoints import (
     Checkpoints,
@@ -72,6 +72,21 @@ class Run:
     """Which worker this is."""
     progress: bool = True
     """Whether worker 0 shows a progress bar, where stderr is a terminal."""
+    clock: "Clock" = field(default_factory=lambda: Clock())
+    """Of this process's part of the run."""
+
+
+class Clock:
+    """How much of the time goes into evaluations."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._evaluating = 0.0
+
+    def evaluated(self, seconds: float) -> float:
+        """Take note of an evaluation; returns the share of the time that all of them took."""
+        self._evaluating += seconds
+        return self._evaluating / max(time.monotonic() - self._began, self._evaluating)
 
 
 def check(
@@ -94,15 +109,15 @@ def check(
         InputError: If the weights of a measure are missing, or the bundle that stage 2 begins with.
         DataError: If there are no pictures, or too few for a batch, or none to evaluate.
     """
-    if config.evaluation.inception_weights is not None:
-        load_inception(Path(config.evaluation.inception_weights))
+    applicable(dataset, config.evaluation)
+    find_weights(config.evaluation.inception_weights)
     if stages == (2,) and out is not None:
         _stage1_bundle(config, out / BUNDLE)
     pictures = TrainingSet(dataset, config.model.image_size, "train")
     for stage, schedule in ((1, config.stage1), (2, config.stage2)):
         if stage in stages:
             pictures.check_batches(schedule.batch_size, world_size)
-    if judge_kind(dataset) == "factors" and not len(dataset.indices("test")):
+    if dataset.info.factors and not len(dataset.indices("test")):
         raise DataError(f"{dataset.path}: has no pictures of split 'test' to mix")
 
 
@@ -205,6 +220,8 @@ def _train_stage(
                 bar.set_postfix_str(" ".join(f"{k} {values[k]:.2f}" for k in SHOWN if k in values))
             if due(config.sample_every_steps) and worker.leads:
                 journal.sample_sheet()
+            if _evaluates_now(run, stage) and worker.leads:
+                _watch(run, stage, journal)
             if save:
                 run.checkpoints.save(
                     _state(run, stage) if worker.leads else None,
@@ -228,14 +245,41 @@ def _state(run: Run, stage: TrainingStage) -> State:
     return {**stage.state_dict(), "data": run.dataset.info.fingerprint}
 
 
+def _evaluates_now(run: Run, stage: TrainingStage) -> bool:
+    """Whether an evaluation between those at the ends of the stages is due."""
+    every, steps = run.config.evaluation.every_steps, run.config.stage1.steps
+    return (
+        stage.number == 1
+        and every > 0
+        and 0 < stage.steps_done < steps
+        and stage.steps_done % every == 0
+    )
+
+
+def _watch(run: Run, stage: TrainingStage, journal: Journal) -> None:
+    """Evaluate in training, on fewer pictures, under names that say so."""
+    evaluation = run.config.evaluation
+    metrics = _measured(run, stage, replace(evaluation, samples=evaluation.every_samples))
+    run.recorder.metrics({f"watch/{n}": value for n, value in metrics.items()}, journal.step)
+    journal.pause(metrics["evaluation/seconds"])
+
+
 def _evaluate(run: Run, stage: TrainingStage, step: int) -> dict[str, float]:
+    metrics = _measured(run, stage, run.config.evaluation)
+    run.recorder.metrics(metrics, step)
+    return metrics
+
+
+def _measured(run: Run, stage: TrainingStage, config: EvaluationConfig) -> dict[str, float]:
     began = time.monotonic()
     stage.settle()
     with stage.evaluating():
         bundle = current_bundle(stage, run.dataset)
-        metrics = evaluate(bundle, run.dataset, run.config.evaluation, seed=run.config.seed)
-    metrics["evaluation/seconds"] = time.monotonic() - began
-    run.recorder.metrics(metrics, step)
+        subject = Subject(bundle=bundle, dataset=run.dataset, config=config, seed=run.config.seed)
+        metrics = evaluate(subject).metrics
+    seconds = time.monotonic() - began
+    metrics["evaluation/seconds"] = seconds
+    metrics["evaluation/time_share"] = run.clock.evaluated(seconds)
     return metrics
 
 

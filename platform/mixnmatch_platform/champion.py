@@ -50,7 +50,7 @@ def find_champion(store: str, name: str) -> ChampionCard:
     with mlflow_errors(f"{uri} cannot be read from {store}"):
         version = client.get_model_version_by_alias(name, CHAMPION)
         run = client.get_run(version.run_id)
-        distances = [key for key in run.data.metrics if key == "fid" or key.startswith("frechet_")]
+        distances = [key for key in run.data.metrics if key.startswith(("fid", "frechet_"))]
         first = {
             key: metric.value
             for key in distances
@@ -85,7 +85,7 @@ def describe_champion(champion: ChampionCard) -> str:
         for name in FACTORS:
             columns = [
                 metrics.get(f"{prefix}/{name}", float("nan"))
-                for prefix in ("accuracy", "feature_accuracy", "chance", "judge")
+                for prefix in ("accuracy", "feature_accuracy", "chance/accuracy", "judge")
             ]
             lines.append("  {:12}{:8.3f}{:9.3f}{:9.3f}{:8.3f}".format(name, *columns))
         means = [

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mixnmatch import __version__
 from mixnmatch.cli import run_program
 
-COMMANDS = ("ingest", "train", "promote", "champion")
+COMMANDS = ("ingest", "train", "evaluate", "promote", "champion")
 """Modules of ``mixnmatch_platform.commands``, in the order of the help."""
 
 
@@ -20,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all sub-commands."""
     parser = argparse.ArgumentParser(
-        prog="platform", description="Train MixNMatch on Ray, recorded in MLflow; promote the best."
+        prog="platform",
+        description="Train and measure MixNMatch on Ray, recorded in MLflow; promote the best.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

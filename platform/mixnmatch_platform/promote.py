@@ -32,10 +32,16 @@ CHAMPION = "champion"
 BUNDLE = "bundle"
 METRIC_TAG, VALUE_TAG = "mixnmatch.metric", "mixnmatch.value"
 DIRECTIONS: tuple[tuple[str, Mode], ...] = (
-    ("fid", "min"),
+    ("fid*", "min"),
+    ("kid*", "min"),
     ("frechet_*", "min"),
+    ("leak*", "min"),
     ("*_error", "min"),
     ("*accuracy*", "max"),
+    ("inception_score*", "max"),
+    ("precision_*", "max"),
+    ("recall_*", "max"),
+    ("mask_*", "max"),
 )
 
 

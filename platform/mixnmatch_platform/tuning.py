@@ -14,8 +14,7 @@ import torch
 from mixnmatch.data.store import Dataset, open_dataset
 from mixnmatch.errors import InputError, RunError
 from mixnmatch.files import absolute
-from mixnmatch.metrics.evaluate import metric_names
-from mixnmatch.metrics.judge import judge_kind, load_judge
+from mixnmatch.metrics.evaluate import metric_names, teach_oracles
 from mixnmatch.settings import override
 from mixnmatch.training.run import check
 from mixnmatch_platform import cluster
@@ -69,10 +68,8 @@ def run_sweep(sweep: Sweep) -> SweepResult:
     check(sweep.config, dataset, world_size=max(1, sweep.workers))
     _check_metric(sweep, dataset)
     tracking.check()
-    if judge_kind(dataset):
-        # Once, here: trials on this machine find it in the cache.
-        steps = sweep.config.evaluation.classifier_steps
-        load_judge(dataset, sweep.config.model.image_size, steps=steps)
+    # Once, here: trials on this machine find them in the cache.
+    teach_oracles(dataset, sweep.config.model.image_size, sweep.config.evaluation)
     started = cluster.connect()
     cluster.check_placeable(sweep.trial_resources, fixed=started)
     parent = tracking.start_run(
@@ -150,7 +147,8 @@ def _trial_name(trial: Any) -> str:
 def _check_metric(sweep: Sweep, dataset: Dataset) -> None:
     names = metric_names(dataset, sweep.config.evaluation)
     if sweep.metric not in names:
-        hint = " (name their file in evaluation.inception_weights)" if sweep.metric == "fid" else ""
+        needs_weights = sweep.metric.startswith(("fid", "kid", "inception"))
+        hint = " (it needs evaluation.inception_weights)" if needs_weights else ""
         raise InputError(
             f"{sweep.metric} is not measured on {sweep.data} with these settings{hint}: "
             f"measured are {', '.join(sorted(name for name in names if '/' not in name))}"

@@ -62,7 +62,7 @@ def test_from_nothing_to_a_mixed_picture(
     capsys.readouterr()
     assert platform_cli.main(["champion", "demo", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert figures["chance/shape"] == pytest.approx(1 / 3, abs=0.1)
+    assert figures["chance/accuracy/shape"] == pytest.approx(1 / 3, abs=0.1)
 
 
 @pytest.mark.parametrize("name", ["sweep_demo", "sweep_cub"])

@@ -221,11 +221,12 @@ def test_a_converted_model_is_used_as_any_other(
     sheet = ("--columns", 2, "--out", tmp_path / "sheet.png")
     assert run("sheet", out, tiny_dataset.path, *sheet) == 0
     description = json.loads((out / "bundle.json").read_text())
-    description["config"]["evaluation"]["classifier_steps"] = 2  # a judge in a moment
+    # Networks that judge, in a moment.
+    description["config"]["evaluation"] |= {"classifier_steps": 2, "localiser_steps": 2}
     (out / "bundle.json").write_text(json.dumps(description))
     capsys.readouterr()
     assert run("evaluate", out, tiny_dataset.path, "--samples", 8, "--json") == 0
-    assert "mask_contrast" in json.loads(capsys.readouterr().out)
+    assert "mask_contrast" in json.loads(capsys.readouterr().out)["figures"]
 
 
 # What is refused: files

@@ -1,7 +1,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from mixnmatch.animation import Frame, read_frames, save_animation
 from mixnmatch.bundle import load_bundle, save_bundle
 from mixnmatch.config import RunConfig
 from mixnmatch.data.store import Dataset
-from mixnmatch.settings import flatten, override, to_dict
+from mixnmatch.settings import flatten, to_dict
 from mixnmatch.sheets import to_picture, to_tensor
 from mixnmatch.training.stage1 import CodeStage
 
@@ -527,49 +526,7 @@ def test_sketch(use: Use, photo: Path, tmp_path: Path, capsys: Capture, refused:
     assert f"{empty}: no lines: they must differ from the paper" in refused(*sketch)
 
 
-# evaluate and sheet
-
-
-def test_evaluate(tiny_bundle: Path, tiny_dataset: Dataset, capsys: Capture) -> None:
-    data = tiny_dataset.path
-    assert run("evaluate", tiny_bundle, data, "--samples", "9", "--json") == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert figures["evaluation/samples"] == 9
-    assert "fid" not in figures
-    assert run("evaluate", tiny_bundle, data, "--samples", "9") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(figures)
-
-
-def test_evaluate_can_leave_out_the_inception_weights_of_a_model(
-    tiny_bundle: Path, tiny_dataset: Dataset, tmp_path: Path, capsys: Capture, refused: Refused
-) -> None:
-    bundle = load_bundle(tiny_bundle)
-    config = override(bundle.config, {"evaluation.inception_weights": "/elsewhere/fid.pth"})
-    save_bundle(replace(bundle, config=config), tmp_path / "bundle")
-    evaluate = ("evaluate", tmp_path / "bundle", tiny_dataset.path)
-    assert "/elsewhere/fid.pth: no such file" in refused(*evaluate)
-    assert run(*evaluate, "--inception-weights", "none", "--json") == 0
-    assert "fid" not in json.loads(capsys.readouterr().out)
-
-
-def test_what_evaluate_refuses(
-    tiny_bundle: Path, tiny_dataset: Dataset, tmp_path: Path, refused: Refused
-) -> None:
-    data = tiny_dataset.path
-    assert "no such model folder" in refused("evaluate", tmp_path / "nowhere", data)
-    assert "knows the scheme nope:" in refused("evaluate", "nope:x", data)
-    assert "no such data set folder" in refused("evaluate", tiny_bundle, tmp_path / "nowhere")
-    for samples in ("3", f"{10**20}"):
-        wrong = refused("evaluate", tiny_bundle, data, "--samples", samples)
-        assert f"--samples is {samples}: it must be from 8 to 100000" in wrong
-    wrong = refused("evaluate", tiny_bundle, data, "--seed", 10**20)
-    assert f"--seed is {10**20}: it must be from 0 to 2147483647" in wrong
-    weights = ("--inception-weights", tmp_path / "none.pth")
-    assert "none.pth: no such file" in refused("evaluate", tiny_bundle, data, *weights)
-    (tmp_path / "text.pth").write_text("hello")
-    weights = ("--inception-weights", tmp_path / "text.pth")
-    assert "not the FID Inception weights" in refused("evaluate", tiny_bundle, data, *weights)
+# sheet
 
 
 def test_sheet(tiny_bundle: Path, tiny_dataset: Dataset, tmp_path: Path, capsys: Capture) -> None:

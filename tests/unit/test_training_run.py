@@ -18,6 +18,7 @@ from mixnmatch.data.factors import FactorSpec, draw_factor_dataset
 from mixnmatch.data.store import Dataset, open_dataset, write_dataset
 from mixnmatch.errors import DataError, InputError, ModelError, RunError
 from mixnmatch.metrics.evaluate import evaluate, metric_names
+from mixnmatch.metrics.measure import Subject
 from mixnmatch.recorder import FolderRecorder
 from mixnmatch.settings import override
 from mixnmatch.training.checkpoints import FolderCheckpoints, load_state
@@ -103,6 +104,7 @@ def final(run: Run, stage: int) -> dict[str, Any]:
 def figures(run: Run) -> dict[str, float]:
     metrics = dict(load_bundle(run.out / "bundle").metrics)
     assert metrics.pop("evaluation/seconds") > 0
+    assert 0 < metrics.pop("evaluation/time_share") <= 1
     return metrics
 
 
@@ -136,17 +138,38 @@ def test_what_a_run_leaves(undisturbed: Run) -> None:
     assert [row["step"] for row in measured] == [0, 4, 8]
     assert "watch/mask_contrast" in {name for row in rows for name in row["values"]}
     names = metric_names(undisturbed.dataset, undisturbed.config.evaluation)
-    assert measured[-1]["values"].keys() == names | {"evaluation/seconds"}
+    figures = {
+        name for name in measured[-1]["values"] if not name.startswith(("chance/", "low/", "high/"))
+    }
+    assert figures == names | {"evaluation/seconds", "evaluation/time_share"}
+    assert 0 < measured[-1]["values"]["evaluation/time_share"] <= 1
 
 
 def test_the_figures_are_those_of_the_bundle_in_eval_mode(undisturbed: Run) -> None:
     bundle = load_bundle(undisturbed.out / "bundle")
-    again = evaluate(
-        bundle, undisturbed.dataset, undisturbed.config.evaluation, seed=undisturbed.config.seed
+    config = undisturbed.config
+    subject = Subject(
+        bundle=bundle, dataset=undisturbed.dataset, config=config.evaluation, seed=config.seed
     )
-    assert again == figures(undisturbed)
+    assert evaluate(subject).metrics == figures(undisturbed)
     assert bundle.stages == (1, 2)
     assert bundle.data["fingerprint"] == undisturbed.dataset.info.fingerprint
+
+
+def test_evaluations_in_training_change_nothing_and_say_how_many_samples(
+    make_run: MakeRun, config: RunConfig, undisturbed: Run
+) -> None:
+    often = replace(config.evaluation, every_steps=2, every_samples=9)
+    run = make_run(config=replace(config, evaluation=often))
+    train(run)
+    assert same(final(run, 1)["modules"], final(undisturbed, 1)["modules"])
+    assert isinstance(run.recorder, Notes)
+    measured = run.recorder.figures
+    assert [step for step in measured if "watch/leak" in measured[step]] == [2], "not at the end"
+    assert measured[2]["watch/evaluation/samples"] == 9
+    assert measured[2]["watch/frechet_factors_9"] > 0
+    ends = [step for step in measured if "frechet_factors_8" in measured[step]]
+    assert ends == [0, 4, 8]
 
 
 def test_evaluation_leaves_the_networks_alone(undisturbed: Run) -> None:

@@ -1,3 +1,4 @@
+import copy
 import gc
 import os
 import re
@@ -16,8 +17,9 @@ from plain_crops import plain_crop
 
 from mixnmatch.data import batches as batches_module
 from mixnmatch.data.batches import Batch, TrainingSet, evaluation_pictures
+from mixnmatch.data.drawn.keypoints import KEYPOINT_NAMES
 from mixnmatch.data.pictures import decode_picture
-from mixnmatch.data.records import Split
+from mixnmatch.data.records import Part, Split
 from mixnmatch.data.store import Dataset, open_dataset, write_dataset
 from mixnmatch.data.views import Crop, prepare_views
 from mixnmatch.errors import DataError
@@ -297,3 +299,36 @@ def test_evaluation_pictures_of_photographs(make_cub: MakeCub) -> None:
     assert pictures.masks is None
     with pytest.raises(DataError, match="no picture to evaluate"):
         evaluation_pictures(dataset, [], 32)
+
+
+def test_keypoints_of_an_evaluation_lie_on_their_objects(drawn: Dataset) -> None:
+    assert evaluation_pictures(drawn, [0], 32).keypoints is None, "the data set names none"
+    named = copy.copy(drawn)
+    named.info = replace(drawn.info, parts=(*KEYPOINT_NAMES, "antler"))
+    for side in (32, 64):
+        pictures = evaluation_pictures(named, drawn.indices(), side)
+        assert pictures.keypoints is not None
+        assert pictures.masks is not None
+        assert pictures.keypoints.shape == (48, 11, 2)
+        assert pictures.keypoints[:, -1].isnan().all()
+        away = []
+        for mask, points in zip(pictures.masks[:, 0], pictures.keypoints, strict=True):
+            ys, xs = np.nonzero(mask.numpy() > 0.2)
+            for x, y in points[~points.isnan().any(dim=1)].tolist():
+                away.append(np.hypot(xs + 0.5 - x, ys + 0.5 - y).min())
+        assert len(away) > 0.9 * 48 * 10
+        assert max(away) < 1.5 * side / 32
+
+
+def test_keypoints_of_a_photograph_by_hand(make_cub: MakeCub) -> None:
+    root = make_cub()
+    parts = (Part(2, 16.5, 12.0), Part(0, 39.0, 29.0))
+    records = [replace(read_cub(root)[0], parts=parts)]
+    write_dataset(records, root / "set", kind="cub", parts=("tail", "wing", "beak"))
+    pictures = evaluation_pictures(open_dataset(root / "set"), [0], 32)
+    # Of 40×30 pixels the object view is 38×30, resized to 48×38; 8 and 3 are cut off.
+    assert pictures.keypoints is not None
+    tail, wing, beak = pictures.keypoints[0]
+    assert beak.tolist() == pytest.approx([16.5 * 48 / 38 - 8, 12 * 38 / 30 - 3])
+    assert wing.isnan().all(), "not annotated"
+    assert tail.isnan().all(), "cut off"

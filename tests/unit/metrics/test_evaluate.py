@@ -1,0 +1,99 @@
+import copy
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixnmatch.bundle import ModelBundle, load_bundle
+from mixnmatch.config import EvaluationConfig, RunConfig
+from mixnmatch.data.store import Dataset, open_dataset
+from mixnmatch.errors import DataError
+from mixnmatch.metrics.evaluate import ALL, applicable, evaluate, metric_names
+from mixnmatch.metrics.figures import flat
+from mixnmatch.metrics.judge import load_judge
+from mixnmatch.metrics.measure import Observer, Subject, join, parts_of
+
+MakeSubject = Callable[..., Subject]
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path) -> ModelBundle:
+    return load_bundle(tiny_bundle)
+
+
+@pytest.fixture
+def make(bundle: ModelBundle, tiny: RunConfig, tiny_dataset: Dataset) -> MakeSubject:
+    def subject(dataset: Dataset = tiny_dataset, seed: int = 0, **changes: object) -> Subject:
+        config = replace(tiny.evaluation, **changes)
+        return Subject(bundle=bundle, dataset=dataset, config=config, seed=seed)
+
+    return subject
+
+
+def in_other_parts(observer: Observer, subject: Subject, title: str) -> dict[str, np.ndarray]:
+    """As other processes would: each with a copy of its own, from the last part to the first."""
+    parts = parts_of(observer.count, subject.config.batch_size)
+    seen = [pickle.loads(pickle.dumps(observer)).observe(part) for part in reversed(parts)]
+    return join(seen[::-1])
+
+
+def test_groups_are_the_measures_in_their_order() -> None:
+    assert tuple(kind.group for kind in ALL) == EvaluationConfig(metrics="all").groups
+
+
+def test_the_same_seed_gives_the_same_figures_wherever_they_are_observed(
+    make: MakeSubject,
+) -> None:
+    subject = make(metrics="quality,factors,masks,codes,diversity", samples=20)
+    first = evaluate(subject)
+    assert evaluate(make(metrics=subject.config.metrics, samples=20)).figures == first.figures
+    elsewhere = evaluate(subject, runner=in_other_parts)
+    assert elsewhere.figures == first.figures
+    other = evaluate(make(metrics=subject.config.metrics, samples=20, seed=1))
+    assert other.figures["frechet_factors_20"] != first.figures["frechet_factors_20"]
+
+
+def test_every_figure_has_a_group_and_every_group_its_exhibits(make: MakeSubject) -> None:
+    subject = make(metrics="quality,factors,masks,codes,diversity")
+    evaluation = evaluate(subject, exhibits=True)
+    assert evaluation.figures.keys() == metric_names(subject.dataset, subject.config)
+    assert evaluation.groups.keys() == evaluation.figures.keys()
+    assert set(evaluation.groups.values()) == set(subject.config.groups) == set(evaluation.exhibits)
+    assert all(evaluation.exhibits.values())
+    assert evaluation.seconds.keys() == evaluation.exhibits.keys()
+    assert list(evaluation.protocol["extractors"]) == ["factors"]
+    assert evaluate(subject).exhibits == {}
+
+
+def test_figures_in_records_keep_chance_and_interval(make: MakeSubject) -> None:
+    evaluation = evaluate(make(metrics="factors"))
+    figure = evaluation.figures["accuracy/shape"]
+    numbers = evaluation.metrics
+    assert numbers == flat(evaluation.figures)
+    assert numbers["accuracy/shape"] == figure.value
+    assert numbers["chance/accuracy/shape"] == figure.chance
+    assert numbers["low/accuracy/shape"] == figure.low < numbers["high/accuracy/shape"]
+    assert "chance/judge/held_out" not in numbers
+
+
+def test_labels_alone_give_a_distance(make: MakeSubject, tiny_dataset: Dataset) -> None:
+    labelled = copy.copy(open_dataset(tiny_dataset.path))
+    labelled.info = replace(tiny_dataset.info, factors=None, labels=4)
+    subject = make(labelled)
+    figures = evaluate(subject).figures
+    assert figures.keys() == metric_names(labelled, subject.config)
+    assert figures["frechet_labels_8"].value > 0
+    judge = load_judge(labelled, 32, steps=subject.config.classifier_steps)
+    assert judge.accuracy.keys() == {"label"}
+    assert "disentanglement_accuracy" not in figures
+    bare = copy.copy(labelled)
+    bare.info = replace(tiny_dataset.info, factors=None, labels=None)
+    figures = evaluate(make(bare)).figures
+    assert figures.keys() == metric_names(bare, subject.config)
+    assert {"mask_contrast", "mask_contrast_parent"} < figures.keys()
+    assert not any(name.startswith("frechet") for name in figures)
+    with pytest.raises(DataError, match="nothing of quality,factors can be measured on it"):
+        applicable(bare, replace(subject.config, metrics="quality,factors"))
