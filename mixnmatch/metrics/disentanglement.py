@@ -1,6 +1,7 @@
 """Factor accuracy: do mixes show of each source picture what was taken from it, and no more?"""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -199,8 +200,9 @@ class FactorMeasure(Measure):
         factors: list[int] = []
         leaks: list[np.ndarray] = []
         for factor, source, (row, column) in _off_diagonal(mode):
-            figures[f"{prefix}/{factor}_from_{source}"] = share(
-                agree[:, row, column], chance=float(self.chance[row]), better="lower"
+            # Chance is right: less is as odd as more.
+            figures[f"{prefix}/{factor}_from_{source}"] = replace(
+                share(agree[:, row, column], chance=float(self.chance[row])), better=None
             )
             factors.append(row)
             leaks.append(agree[:, row, column])

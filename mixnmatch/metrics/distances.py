@@ -180,7 +180,7 @@ def inception_score(logits: Float[np.ndarray, "N C"]) -> Figure:
     Source:
         arXiv 1606.03498.
     """
-    splits = min(ISC_SPLITS, len(logits))
+    splits = max(2, min(ISC_SPLITS, len(logits) // 2))
     measured = isc_features_to_metric(torch.from_numpy(logits), splits=splits)
     value, error = measured[KEY_METRIC_ISC_MEAN], measured[KEY_METRIC_ISC_STD] / np.sqrt(splits - 1)
     reach = scipy.stats.t.ppf(0.975, splits - 1) * error

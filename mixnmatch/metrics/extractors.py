@@ -56,7 +56,8 @@ class InceptionExtractor(Extractor):
     ) -> dict[str, np.ndarray]:
         """See ``Extractor``."""
         network = _inception(self._weights).to(device)
-        features, logits = inception_features(network, images.to(device))
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            features, logits = inception_features(network, images.to(device))
         return {"features": features.cpu().numpy(), "logits": logits.cpu().numpy()}
 
 
@@ -76,7 +77,7 @@ class JudgeExtractor(Extractor):
         self, images: Float[Tensor, "B 3 S S"], device: torch.device
     ) -> dict[str, np.ndarray]:
         """See ``Extractor``."""
-        with torch.no_grad():
+        with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
             features = self.judge.network.to(device).features(images.to(device))
         return {"features": features.cpu().numpy()}
 

@@ -28,6 +28,8 @@ LARGEST_SIDE = 64
 """Side in pixels that larger pictures are reduced to before the network sees them."""
 HELD_OUT_SHARE = 0.2
 MOST_PICTURES = 6000
+LEAST_PICTURES = 5
+"""One to measure it on, and some to teach it."""
 BATCH_SIZE = 64
 LEARNING_RATE = 5e-3
 """At its highest, a third of the way through training."""
@@ -117,7 +119,10 @@ def judge_rows(dataset: Dataset) -> Int64[np.ndarray, "N"]:
     """Rows of the pictures that a judge is taught and measured on."""
     # Where there are pictures drawn for judges (textures free of shapes), no cue can stand in.
     free = dataset.indices("judge")
-    return free if len(free) else dataset.indices()
+    rows = free if len(free) else dataset.indices()
+    if judge_kind(dataset) != "labels":
+        return rows
+    return rows[[label is not None for label in np.array(dataset.column("label"), object)[rows]]]
 
 
 def chance_level(values: Int[Tensor, "N"]) -> float:
@@ -136,12 +141,17 @@ def load_judge(dataset: Dataset, image_size: int, *, steps: int, seed: int = 0) 
         seed: Of weights, order and the held-out split.
 
     Raises:
-        DataError: If the data set has neither factors nor labels.
+        DataError: If the data set has neither factors nor labels, or too few of them.
         RunError: If it cannot be kept in the cache.
     """
     kind = judge_kind(dataset)
     if kind is None:
         raise DataError(f"{dataset.path}: has neither factors nor labels, so nothing can be judged")
+    if len(judge_rows(dataset)) < LEAST_PICTURES:
+        raise DataError(
+            f"{dataset.path}: {len(judge_rows(dataset))} pictures with {kind} are too few to teach "
+            f"a judge: it needs {LEAST_PICTURES}"
+        )
     if kind == "factors":
         categories = dict(dataset.info.factors or {})
     else:

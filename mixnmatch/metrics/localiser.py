@@ -135,7 +135,7 @@ def places(heat: Float[Tensor, "B K C C"]) -> Float[Tensor, "B K 2"]:
 
 
 def localiser_rows(
-    dataset: Dataset, seed: int
+    dataset: Dataset, seed: int = 0
 ) -> tuple[Int64[np.ndarray, "N"], Int64[np.ndarray, "M"]]:
     """Rows of the pictures that a localiser is taught, and of those that it is measured on."""
     judge, train, test = (dataset.indices(split) for split in ("judge", "train", "test"))
@@ -235,17 +235,27 @@ def _measured(
         of_part = {n: share for n, share in zip(names, shares, strict=True) if share == share}
     if held_out.masks is not None and taught.masks is not None:
         masks, truths = torch.cat([part.masks for part in found]), held_out.masks > 0.5
-        constant = taught.masks.mean(dim=0, keepdim=True) > 0.5
-        worth["mask_iou"] = figures.mean(
-            overlap(masks, truths), chance=float(overlap(constant, truths).mean()), better="higher"
-        )
+        chance = constant_overlap(taught.masks.mean(dim=0, keepdim=True), truths)
+        worth["mask_iou"] = figures.mean(overlap(masks, truths), chance=chance, better="higher")
     return {"worth": {n: asdict(f) for n, f in worth.items()}, "pck_of_part": of_part}
 
 
 def overlap(
     first: Bool[Tensor, "#B 1 S S"], second: Bool[Tensor, "#B 1 S S"]
 ) -> Float[np.ndarray, "B"]:
-    """Intersection over union of masks, in [0, 1]; 1 where both are empty."""
+    """Intersection over union of masks, in [0, 1]; 0 where both are empty."""
     both = (first & second).sum(dim=(1, 2, 3)).double()
     either = (first | second).sum(dim=(1, 2, 3)).double()
-    return torch.where(either == 0, 1.0, both / either).numpy()
+    return (both / either.clamp(min=1)).numpy()
+
+
+def constant_overlap(often: Float[Tensor, "1 1 S S"], truths: Bool[Tensor, "N 1 S S"]) -> float:
+    """Mean overlap of the best mask that is the same for all pictures.
+
+    Args:
+        often: How often each pixel is the object's; the mask is where it is often enough.
+        truths: True masks.
+    """
+    return max(
+        float(overlap(often >= least, truths).mean()) for least in torch.linspace(0.05, 1, 20)
+    )

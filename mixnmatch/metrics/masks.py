@@ -16,7 +16,13 @@ from mixnmatch.data.store import Dataset
 from mixnmatch.data.views import crop_share
 from mixnmatch.metrics import figures
 from mixnmatch.metrics.figures import Figures
-from mixnmatch.metrics.localiser import Localiser, load_localiser, overlap
+from mixnmatch.metrics.localiser import (
+    Localiser,
+    constant_overlap,
+    load_localiser,
+    localiser_rows,
+    overlap,
+)
 from mixnmatch.metrics.measure import Exhibit, Measure, Observations, Preparation, Subject
 from mixnmatch.networks.generator import Layers
 from mixnmatch.sheets import grid, labelled, zoom_of
@@ -33,16 +39,17 @@ class MaskMeasure(Measure):
     A case is a held-out picture, which is encoded and painted again, and a generated picture of
     tied codes. Only pictures whose box is in view count.
 
-    * ``mask_contrast``, ``mask_contrast_parent``: see the function of that name; chance is 0. Not
-      measured where no box leaves something of its view free.
+    * ``mask_contrast``, ``mask_contrast_parent``: see the function of that name; by chance: of the
+      mean of all boxes, which knows nothing of a picture. Not measured where no box leaves
+      something of its view free.
     * Where all of the pictures have masks: ``mask_iou/encoded``, intersection over union of the
       child's mask at 0.5 and the true one, and ``mask_iou/feature``, the same of feature mode after
-      stage 2. By chance: of the best constant mask, which is where most of the true ones are.
+      stage 2. By chance: of the best constant mask.
     * There, and if group ``keypoints`` is asked for too, because it needs the localiser, which
       takes minutes to teach: ``mask_iou/generated``, of generated pictures and the mask that the
       localiser finds in them, and ``mask_iou/localiser``, its own on held-out real pictures.
     * Where there are only boxes: ``mask_purity``, share of the mask that lies inside the box (by
-      chance: share of the box in the view; 0 for a mask of nothing), and ``mask_coverage``, mean
+      chance: of the mean of all boxes; 0 for a mask of nothing), and ``mask_coverage``, mean
       opacity inside the box (by chance: in the whole view).
     """
 
@@ -53,7 +60,7 @@ class MaskMeasure(Measure):
         self._rows = _rows_in_view(subject.dataset, subject.config)
         self._true_masks = _have_masks(subject.dataset, self._rows)
         self._free = _any_room(subject.dataset, self._rows)
-        self._generated = self._true_masks and "keypoints" in subject.config.groups
+        self._generated = self._true_masks and _localised(subject.dataset, subject.config)
 
     @classmethod
     def names(cls, dataset: Dataset, config: EvaluationConfig) -> set[str]:
@@ -65,7 +72,7 @@ class MaskMeasure(Measure):
         if not _have_masks(dataset, rows):
             return names | {"mask_purity", "mask_coverage"}
         sources = {"encoded", "feature"}
-        if "keypoints" in config.groups:
+        if _localised(dataset, config):
             sources |= {"generated", "localiser"}
         return names | {f"mask_iou/{source}" for source in sources}
 
@@ -93,12 +100,12 @@ class MaskMeasure(Measure):
         encoded = _paint_again(self.subject.bundle, pictures)
         inside = inside_boxes(pictures.boxes, self.subject.image_size)
         mask = encoded.child_mask.cpu()
-        seen = {"contrast": _contrasts(encoded, inside).numpy()}
+        seen = {"contrast": _contrasts(encoded, inside).numpy(), "box": _packed(inside > 0.5)}
         if not self._true_masks:
             box, mass = (part.sum(dim=(1, 2, 3)).double() for part in (inside, mask))
             shared = (mask * inside).sum(dim=(1, 2, 3)).double()
             purity = torch.where(mass > 0, shared / mass, 0.0)
-            seen["purity"] = torch.stack([purity, inside.double().mean(dim=(1, 2, 3))], 1).numpy()
+            seen["purity"] = purity.numpy()
             seen["coverage"] = torch.stack(
                 [shared / box, mask.double().mean(dim=(1, 2, 3))], dim=1
             ).numpy()
@@ -120,24 +127,30 @@ class MaskMeasure(Measure):
     def figures(self, seen: Observations) -> Figures:
         """Means over pictures."""
         measured: Figures = {}
-        if self._free:
-            for name, contrast in zip(_CONTRASTS, seen["contrast"].T, strict=True):
-                measured[name] = figures.mean(contrast, chance=0.0, better="higher")
-        if not self._true_masks:
-            for name in ("purity", "coverage"):
-                value, chance = seen[name].T
-                measured[f"mask_{name}"] = figures.mean(
-                    value, chance=float(chance.mean()), better="higher"
-                )
-            return measured
         side = self.subject.image_size
+        boxes = _unpacked(seen["box"], side).float()
+        # Views are about their boxes, so a mask that knows nothing of a picture is the mean box.
+        anywhere = boxes.mean(dim=0, keepdim=True).expand_as(boxes)
+        if self._free:
+            chance = float(_contrast(anywhere, boxes).nanmean())
+            for name, contrast in zip(_CONTRASTS, seen["contrast"].T, strict=True):
+                measured[name] = figures.mean(contrast, chance=chance, better="higher")
+        if not self._true_masks:
+            inside = (anywhere * boxes).sum(dim=(1, 2, 3)) / anywhere.sum(dim=(1, 2, 3))
+            measured["mask_purity"] = figures.mean(
+                seen["purity"], chance=float(inside.mean()), better="higher"
+            )
+            value, mean_opacity = seen["coverage"].T
+            measured["mask_coverage"] = figures.mean(
+                value, chance=float(mean_opacity.mean()), better="higher"
+            )
+            return measured
         for name in ("encoded", "feature", "generated"):
             if name in seen:
                 truth = _unpacked(seen[f"{name}_truth" if name == "generated" else "truth"], side)
-                constant = truth.float().mean(dim=0, keepdim=True) > 0.5
                 measured[f"mask_iou/{name}"] = figures.mean(
                     overlap(_unpacked(seen[name], side), truth),
-                    chance=float(overlap(constant, truth).mean()),
+                    chance=constant_overlap(truth.float().mean(dim=0, keepdim=True), truth),
                     better="higher",
                 )
         if self._generated:
@@ -151,7 +164,7 @@ class MaskMeasure(Measure):
         if self._true_masks:
             fit = overlap(_unpacked(seen["encoded"], side), _unpacked(seen["truth"], side))
         else:
-            fit = seen["purity"][:, 0]
+            fit = seen["purity"]
         worst = fit.argsort(kind="stable")[:_SHOWN]
         pictures = self.subject.read(self._rows[worst])
         layers = _paint_again(self.subject.bundle, pictures)
@@ -225,7 +238,12 @@ def _paint_again(
 
 def _contrasts(layers: Layers, inside: Float[Tensor, "B 1 S S"]) -> Float[Tensor, "B 2"]:
     """Of the child's and of the parent's mask; NaN where the box is all or nothing."""
-    masks = torch.cat([layers.child_mask, layers.parent_mask], dim=1).cpu()
+    return _contrast(torch.cat([layers.child_mask, layers.parent_mask], dim=1).cpu(), inside)
+
+
+def _contrast(
+    masks: Float[Tensor, "B C S S"], inside: Float[Tensor, "B 1 S S"]
+) -> Float[Tensor, "B C"]:
     outside = 1 - inside
     within, without = ((masks * part).sum(dim=(2, 3)) for part in (inside, outside))
     # Nothing by nothing is not a number.
@@ -241,13 +259,21 @@ def _unpacked(packed: UInt8[np.ndarray, "B P"], side: int) -> Bool[Tensor, "B 1 
     return torch.from_numpy(bits.astype(bool)).view(-1, 1, side, side)
 
 
+def _localised(dataset: Dataset, config: EvaluationConfig) -> bool:
+    """Whether there is to be a localiser, and whether it is taught masks."""
+    return "keypoints" in config.groups and all(
+        _have_masks(dataset, rows) for rows in localiser_rows(dataset)
+    )
+
+
 def _rows_in_view(dataset: Dataset, config: EvaluationConfig) -> Int64[np.ndarray, "N"]:
     """Held-out pictures with their box in view, evenly spread if they are more than samples."""
     test = dataset.indices("test")
     rows = test if len(test) else dataset.indices()
     x1, y1, x2, y2 = _crops(dataset, rows).T
     rows = rows[(x2 - x1 >= _LEAST) & (y2 - y1 >= _LEAST)]
-    return rows[np.arange(0, len(rows), max(1, len(rows) / config.samples)).astype(np.int64)]
+    count = min(len(rows), config.samples)
+    return rows[np.arange(count) * len(rows) // max(1, count)]
 
 
 def _any_room(dataset: Dataset, rows: Int64[np.ndarray, "N"]) -> bool:

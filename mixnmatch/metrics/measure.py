@@ -90,6 +90,8 @@ class Subject:
         """
         model = self.bundle.config.model
         fine = torch.arange(samples) % model.fine_categories
+        if samples < model.fine_categories:  # then spread over all of them
+            fine = torch.arange(samples) * model.fine_categories // samples
         z = torch.randn(samples, model.noise_dim, generator=self.random(purpose))
         c = F.one_hot(fine, model.fine_categories).float()
         p = F.one_hot(parent_of(fine, model), model.super_categories).float()

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mixnmatch.data.info import one_line
+from mixnmatch.data.views import VIEWS_VERSION
 from mixnmatch.errors import RunError
 from mixnmatch.files import cache_folder
 
@@ -46,7 +47,7 @@ def load_or_train(
     Raises:
         RunError: If it cannot be kept in the cache.
     """
-    digest = hashlib.sha256(json.dumps(list(key)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps([VIEWS_VERSION, *key]).encode()).hexdigest()[:16]
     file = cache_folder() / f"{name}-{digest}.safetensors"
     measured = _read(file, network)
     if measured is None:

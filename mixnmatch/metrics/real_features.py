@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import uuid
+from functools import cached_property
 
 import numpy as np
 import PIL
@@ -52,9 +53,9 @@ class RealFeatures(Preparation):
         self._key = hashlib.sha256(json.dumps(key).encode()).hexdigest()
         self.file = cache_folder() / f"features-{extractor.name}-{self._key[:16]}.safetensors"
 
-    @property
+    @cached_property
     def count(self) -> int:
-        """Pictures to look at: none where the file is there."""
+        """Pictures to look at: none where the file was there at first."""
         return 0 if self.load() is not None else len(self.rows)
 
     def observe(self, cases: range) -> Observations:

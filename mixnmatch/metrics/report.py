@@ -11,9 +11,9 @@ if TYPE_CHECKING:  # the command line says what the groups are, and must not wai
 
 GROUPS = {
     "quality": "generated pictures beside real ones: Fréchet distances (fid with the FID "
-    "weights), KID, Inception Score, precision and recall",
-    "diversity": "how unlike each other generated pictures are, whether all categories come, and "
-    "whether training pictures come back",
+    "weights), KID, Inception Score, precision and recall, categories covered, training pictures "
+    "painted again",
+    "diversity": "how unlike each other generated pictures of one category are, beside real ones",
     "factors": "on drawn pictures: do mixes show the factor of the picture it was taken from, and "
     "which source leaks into which factor",
     "keypoints": "with annotated parts: the paper's test of shape and texture",

@@ -1,9 +1,11 @@
 """A run: stage 1, its evaluation, stage 2, its evaluation, and the model bundle."""
 
 import contextlib
+import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -18,6 +20,7 @@ from mixnmatch.metrics.evaluate import applicable, evaluate
 from mixnmatch.metrics.measure import Subject
 from mixnmatch.metrics.weights import find_weights
 from mixnmatch.recorder import Recorder
+from mixnmatch.sheets import written_whole
 from mixnmatch.training.checkpoints import (
     Checkpoints,
     State,
@@ -33,6 +36,8 @@ from mixnmatch.training.state import TrainingStage
 SHOWN = ("child_d/real", "child_d/fake", "generator/pair", "extractor/feature_l1")
 """Losses beside the progress bar."""
 BUNDLE = "bundle"
+PROTOCOL = "evaluation-protocol.json"
+"""What the figures of a run depend on beside the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,28 +264,36 @@ def _evaluates_now(run: Run, stage: TrainingStage) -> bool:
 def _watch(run: Run, stage: TrainingStage, journal: Journal) -> None:
     """Evaluate in training, on fewer pictures, under names that say so."""
     evaluation = run.config.evaluation
-    metrics = _measured(run, stage, replace(evaluation, samples=evaluation.every_samples))
-    run.recorder.metrics({f"watch/{n}": value for n, value in metrics.items()}, journal.step)
+    metrics, _ = _measured(run, stage, replace(evaluation, samples=evaluation.every_samples))
+    run.recorder.metrics({f"training/{n}": value for n, value in metrics.items()}, journal.step)
     journal.pause(metrics["evaluation/seconds"])
 
 
 def _evaluate(run: Run, stage: TrainingStage, step: int) -> dict[str, float]:
-    metrics = _measured(run, stage, run.config.evaluation)
+    metrics, protocol = _measured(run, stage, run.config.evaluation)
     run.recorder.metrics(metrics, step)
+    file = run.out / PROTOCOL
+    with written_whole(file) as partial:
+        partial.write_text(json.dumps(protocol, indent=2) + "\n", encoding="utf-8")
+    run.recorder.artifact(file)
     return metrics
 
 
-def _measured(run: Run, stage: TrainingStage, config: EvaluationConfig) -> dict[str, float]:
+def _measured(
+    run: Run, stage: TrainingStage, config: EvaluationConfig
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """The figures, and what they depend on beside the model."""
     began = time.monotonic()
     stage.settle()
     with stage.evaluating():
         bundle = current_bundle(stage, run.dataset)
         subject = Subject(bundle=bundle, dataset=run.dataset, config=config, seed=run.config.seed)
-        metrics = evaluate(subject).metrics
-    seconds = time.monotonic() - began
+        evaluation = evaluate(subject)
+    metrics, seconds = evaluation.metrics, time.monotonic() - began
+    metrics["evaluation/samples"] = float(config.samples)
     metrics["evaluation/seconds"] = seconds
     metrics["evaluation/time_share"] = run.clock.evaluated(seconds)
-    return metrics
+    return metrics, evaluation.protocol
 
 
 def _stage1_bundle(config: RunConfig, path: Path) -> ModelBundle:

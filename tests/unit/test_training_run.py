@@ -117,6 +117,7 @@ def test_what_a_run_leaves(undisturbed: Run) -> None:
     assert sorted(path.name for path in out.iterdir()) == [
         "bundle",
         "checkpoints",
+        "evaluation-protocol.json",
         "metrics.jsonl",
         "samples",
         "stage1.pt",
@@ -165,9 +166,9 @@ def test_evaluations_in_training_change_nothing_and_say_how_many_samples(
     assert same(final(run, 1)["modules"], final(undisturbed, 1)["modules"])
     assert isinstance(run.recorder, Notes)
     measured = run.recorder.figures
-    assert [step for step in measured if "watch/leak" in measured[step]] == [2], "not at the end"
-    assert measured[2]["watch/evaluation/samples"] == 9
-    assert measured[2]["watch/frechet_factors_9"] > 0
+    assert [step for step in measured if "training/leak" in measured[step]] == [2], "not at the end"
+    assert measured[2]["training/evaluation/samples"] == 9
+    assert measured[2]["training/frechet_factors_9"] > 0
     ends = [step for step in measured if "frechet_factors_8" in measured[step]]
     assert ends == [0, 4, 8]
 
@@ -224,7 +225,11 @@ def test_stages_one_after_the_other_are_both_at_once(make_run: MakeRun, undistur
     notes = Notes()
     assert "feature_disentanglement_accuracy" in train(make_run(recorder=notes), (2,))
     assert min(notes.losses) == 5
-    assert notes.artifacts == [("stage2.pt", "checkpoints"), ("bundle", "")]
+    assert notes.artifacts == [
+        ("stage2.pt", "checkpoints"),
+        ("evaluation-protocol.json", ""),
+        ("bundle", ""),
+    ]
     assert same(final(make_run(), 2), final(undisturbed, 2))
 
 

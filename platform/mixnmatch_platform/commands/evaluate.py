@@ -4,10 +4,11 @@ import argparse
 
 from mixnmatch.commands.evaluate import DESCRIPTION, add_options, measure
 from mixnmatch.commands.options import check_range
+from mixnmatch.errors import InputError
 
 _EPILOG = """\
 The figures are those of `mixnmatch evaluate`, up to rounding. On a cluster of several machines DATA
-must be a URL or on storage that all of them share.
+must be a URL or on storage that all of them share; so must a FILE of Inception weights.
 
 example:
   platform evaluate models:/birds@champion s3://data/birds --protocol 5k --page evaluation.html
@@ -40,5 +41,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.workers is not None:
         check_range("--workers", args.workers, 1, 100_000)
+    if args.device.startswith("cuda:"):
+        raise InputError(
+            f"--device is {args.device}: workers have the GPU that Ray gives them: write cuda"
+        )
     use_gpu = choose_device(args.device).type == "cuda"
     return measure(args, lambda: RayRunner(args.workers, use_gpu=use_gpu))

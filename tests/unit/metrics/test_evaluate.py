@@ -13,7 +13,7 @@ from mixnmatch.data.store import Dataset, open_dataset
 from mixnmatch.errors import DataError
 from mixnmatch.metrics.evaluate import ALL, applicable, evaluate, metric_names
 from mixnmatch.metrics.figures import flat
-from mixnmatch.metrics.judge import load_judge
+from mixnmatch.metrics.judge import judge_rows, load_judge
 from mixnmatch.metrics.measure import Observer, Subject, join, parts_of
 
 MakeSubject = Callable[..., Subject]
@@ -97,3 +97,29 @@ def test_labels_alone_give_a_distance(make: MakeSubject, tiny_dataset: Dataset) 
     assert not any(name.startswith("frechet") for name in figures)
     with pytest.raises(DataError, match="nothing of quality,factors can be measured on it"):
         applicable(bare, replace(subject.config, metrics="quality,factors"))
+
+
+def test_pictures_without_a_label_among_others(make: MakeSubject, tiny_dataset: Dataset) -> None:
+    some = open_dataset(tiny_dataset.path)
+    some.info = replace(some.info, factors=None, labels=4)
+    labels = some.column("label")
+    labels[int(some.indices("judge")[0])] = labels[int(some.indices("test")[0])] = None
+    column = some.column
+    some.column = lambda name: labels if name == "label" else column(name)  # type: ignore[method-assign]
+    assert len(judge_rows(some)) == len(some.indices("judge")) - 1
+    subject = make(some, metrics="quality,diversity,codes")
+    figures = evaluate(subject).figures
+    assert figures.keys() == metric_names(some, subject.config)
+    assert figures["judge/held_out"].value > 0
+    labels[:] = [None] * len(labels)
+    with pytest.raises(DataError, match="0 pictures with labels are too few to teach a judge"):
+        load_judge(some, 32, steps=1)
+
+
+def test_few_samples_are_spread_over_all_categories(make: MakeSubject) -> None:
+    subject = make()
+    for samples, textures in ((2, [0, 2]), (3, [0, 1, 2]), (6, [0, 1, 2, 3, 0, 1])):
+        codes = subject.tied_codes(samples, 1)
+        assert codes.c.argmax(dim=1).tolist() == textures
+        assert codes.b.equal(codes.c)
+        assert codes.p.argmax(dim=1).tolist() == [texture // 2 for texture in textures]

@@ -16,6 +16,7 @@ from mixnmatch.metrics.lessons import Lesson, Maps, jittered, localiser_loss, mi
 from mixnmatch.metrics.localiser import (
     CELLS,
     LocaliserNetwork,
+    constant_overlap,
     load_localiser,
     localiser_rows,
     overlap,
@@ -117,7 +118,15 @@ def test_overlap() -> None:
     masks[0, 0, :2], masks[1, 0, 1:3] = True, True
     assert overlap(masks[:2], masks[[1, 1]]).tolist() == pytest.approx([1 / 3, 1])
     assert overlap(masks[:1], masks).tolist() == pytest.approx([1, 1 / 3, 0])
-    assert overlap(masks[2:], masks[2:]).tolist() == [1]
+    assert overlap(masks[2:], masks[2:]).tolist() == [0], "finding nothing is no success"
+
+
+def test_the_best_constant_mask_is_not_always_that_of_the_majority() -> None:
+    truths = torch.zeros(4, 1, 4, 4, dtype=torch.bool)
+    for row in range(4):
+        truths[row, 0, row] = True  # each pixel is the object's in a quarter of the pictures
+    often = truths.float().mean(dim=0, keepdim=True)
+    assert constant_overlap(often, truths) == pytest.approx(0.25)
 
 
 def test_it_is_taught_on_other_pictures_than_it_is_measured_on(parted: Dataset) -> None:
