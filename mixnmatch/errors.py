@@ -6,6 +6,7 @@
     * DataError     a picture, a box or a data set
     * ModelError    a checkpoint or a model bundle
   * RunError        work that began and failed; command lines exit with 1
+  * Stopped         work that was asked to end early, and has saved what it had; exit with 143
 
 Every message is one line that names the thing, its value and what would be right.
 """
@@ -37,3 +38,9 @@ class ModelError(InputError):
 
 class RunError(MixNMatchError):
     """Work that began could not be finished."""
+
+
+class Stopped(MixNMatchError):  # noqa: N818  it is no error, but ends work as one does
+    """Work that was asked to end before its end; what it had done is saved."""
+
+    exit_status = 143  # as of a process that SIGTERM ended

@@ -55,6 +55,11 @@ class Journal:
         before = self._stage.config.stage1.steps if self._stage.number == 2 else 0
         return before + self._stage.steps_done
 
+    @property
+    def images(self) -> int:
+        """Training pictures that the stage has seen, by all workers together."""
+        return self._stage.steps_done * self._images_per_step
+
     def next_batch(self, batches: Iterator[Batch]) -> Batch:
         """Take the next batch; the wait for it is recorded with the next losses."""
         began = time.monotonic()
@@ -72,7 +77,7 @@ class Journal:
         self._lap = (done, now)
         figures = {
             **values,
-            "images": float(done * self._images_per_step),
+            "images": float(self.images),
             "step_seconds": (now - last_time) / max(1, done - last_done),
             "data_wait_seconds": self._waited_seconds / max(1, done - last_done),
         }

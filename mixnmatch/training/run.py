@@ -15,7 +15,7 @@ from mixnmatch.config import EvaluationConfig, RunConfig, Stage1Config, Stage2Co
 from mixnmatch.data.batches import TrainingSet
 from mixnmatch.data.store import Dataset
 from mixnmatch.device import keep_freed_memory
-from mixnmatch.errors import DataError, InputError
+from mixnmatch.errors import DataError, InputError, Stopped
 from mixnmatch.metrics.evaluate import applicable, evaluate
 from mixnmatch.metrics.measure import Subject
 from mixnmatch.metrics.weights import find_weights
@@ -32,6 +32,7 @@ from mixnmatch.training.journal import Journal, current_bundle, finite
 from mixnmatch.training.stage1 import CodeStage
 from mixnmatch.training.stage2 import ShapeStage
 from mixnmatch.training.state import TrainingStage
+from mixnmatch.training.supervision import Supervisor, Unsupervised
 
 SHOWN = ("child_d/real", "child_d/fake", "generator/pair", "extractor/feature_l1")
 """Losses beside the progress bar."""
@@ -77,6 +78,8 @@ class Run:
     """Which worker this is."""
     progress: bool = True
     """Whether worker 0 shows a progress bar, where stderr is a terminal."""
+    supervisor: Supervisor = field(default_factory=Unsupervised)
+    """May end the run early, and hears of its evaluations."""
     clock: "Clock" = field(default_factory=lambda: Clock())
     """Of this process's part of the run."""
 
@@ -213,7 +216,9 @@ def _train_stage(
     with bar, contextlib.closing(batches):
         while stage.steps_done < schedule.steps:
             batch = journal.next_batch(batches)
-            log, save = due(config.log_every_steps, 1), due(config.checkpoint_every_steps, 1)
+            reason = run.supervisor.stop()
+            log = due(config.log_every_steps, 1)
+            save = due(config.checkpoint_every_steps, 1) or reason is not None
             # Losses are of the weights before the step; the norms of its gradients tell whether
             # those after it, which are saved, are numbers as well.
             losses = stage.step(batch, watch=log or save)
@@ -225,21 +230,28 @@ def _train_stage(
                 bar.set_postfix_str(" ".join(f"{k} {values[k]:.2f}" for k in SHOWN if k in values))
             if due(config.sample_every_steps) and worker.leads:
                 journal.sample_sheet()
-            if _evaluates_now(run, stage) and worker.leads:
+            if stage.steps_done < schedule.steps and _evaluates_now(run, stage) and worker.leads:
                 _watch(run, stage, journal)
             if save:
                 run.checkpoints.save(
                     _state(run, stage) if worker.leads else None,
                     {"stage": float(stage.number), "step": float(journal.step)},
                 )
-    return _finish_stage(run, stage, journal.step) if worker.leads else {}
+            if reason is not None:
+                raise Stopped(
+                    f"{reason}: stopped at step {stage.steps_done} of stage {stage.number}, which "
+                    "is saved; run the same again to go on"
+                )
+    return _finish_stage(run, stage, journal) if worker.leads else {}
 
 
-def _finish_stage(run: Run, stage: TrainingStage, step: int) -> dict[str, float]:
+def _finish_stage(run: Run, stage: TrainingStage, journal: Journal) -> dict[str, float]:
     state = run.out / f"stage{stage.number}.pt"
     save_state(_state(run, stage), state)
     run.recorder.artifact(state, "checkpoints")
-    metrics = _evaluate(run, stage, step)
+    metrics = _evaluate(run, stage, journal.step)
+    if _evaluates_now(run, stage):
+        _watch(run, stage, journal)
     # Only now: stage 2 alone takes the bundle that it finds for a finished one.
     save_bundle(replace(current_bundle(stage, run.dataset), metrics=metrics), run.out / BUNDLE)
     run.recorder.artifact(run.out / BUNDLE)
@@ -251,14 +263,12 @@ def _state(run: Run, stage: TrainingStage) -> State:
 
 
 def _evaluates_now(run: Run, stage: TrainingStage) -> bool:
-    """Whether an evaluation between those at the ends of the stages is due."""
-    every, steps = run.config.evaluation.every_steps, run.config.stage1.steps
-    return (
-        stage.number == 1
-        and every > 0
-        and 0 < stage.steps_done < steps
-        and stage.steps_done % every == 0
-    )
+    """Whether an evaluation within stage 1 is due, which its end may have beside that of a model.
+
+    Runs are compared by them, at equal numbers of pictures seen.
+    """
+    every = run.config.evaluation.every_steps
+    return stage.number == 1 and every > 0 and stage.steps_done % every == 0
 
 
 def _watch(run: Run, stage: TrainingStage, journal: Journal) -> None:
@@ -266,6 +276,7 @@ def _watch(run: Run, stage: TrainingStage, journal: Journal) -> None:
     evaluation = run.config.evaluation
     metrics, _ = _measured(run, stage, replace(evaluation, samples=evaluation.every_samples))
     run.recorder.metrics({f"training/{n}": value for n, value in metrics.items()}, journal.step)
+    run.supervisor.evaluated(metrics, journal.images)
     journal.pause(metrics["evaluation/seconds"])
 
 

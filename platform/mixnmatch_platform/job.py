@@ -19,6 +19,7 @@ from mixnmatch.training.checkpoints import (
     load_state,
 )
 from mixnmatch.training.run import BUNDLE, Run, Worker, train
+from mixnmatch.training.supervision import Supervisor, Unsupervised
 from mixnmatch_platform.tracking import (
     BOTH_STAGES,
     DATA_TAG,
@@ -140,6 +141,7 @@ def execute(
     *,
     worker: Worker,
     checkpoints: Checkpoints | None = None,
+    supervisor: Supervisor | None = None,
 ) -> dict[str, float]:
     """Train and evaluate one run, recorded in its folder and in MLflow.
 
@@ -147,6 +149,7 @@ def execute(
         job: The run.
         worker: Which of its data-parallel workers this is.
         checkpoints: Where states are kept; files in the run's folder without it.
+        supervisor: May end it early, and hears of its evaluations.
 
     Returns:
         The last evaluation's figures.
@@ -159,6 +162,7 @@ def execute(
         checkpoints=checkpoints or JobCheckpoints(job.out),
         begin_from=job.begin_from,
         worker=worker,
+        supervisor=supervisor or Unsupervised(),
     )
     if not worker.leads:
         return train(run, job.stages)

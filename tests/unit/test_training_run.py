@@ -16,7 +16,7 @@ from mixnmatch.config import RunConfig
 from mixnmatch.data.batches import Batch
 from mixnmatch.data.factors import FactorSpec, draw_factor_dataset
 from mixnmatch.data.store import Dataset, open_dataset, write_dataset
-from mixnmatch.errors import DataError, InputError, ModelError, RunError
+from mixnmatch.errors import DataError, InputError, ModelError, RunError, Stopped
 from mixnmatch.metrics.evaluate import evaluate, metric_names
 from mixnmatch.metrics.measure import Subject
 from mixnmatch.recorder import FolderRecorder
@@ -166,7 +166,7 @@ def test_evaluations_in_training_change_nothing_and_say_how_many_samples(
     assert same(final(run, 1)["modules"], final(undisturbed, 1)["modules"])
     assert isinstance(run.recorder, Notes)
     measured = run.recorder.figures
-    assert [step for step in measured if "training/leak" in measured[step]] == [2], "not at the end"
+    assert [step for step in measured if "training/leak" in measured[step]] == [2, 4]
     assert measured[2]["training/evaluation/samples"] == 9
     assert measured[2]["training/frechet_factors_9"] > 0
     ends = [step for step in measured if "frechet_factors_8" in measured[step]]
@@ -386,3 +386,41 @@ def test_one_worker_alone_averages_nothing() -> None:
     parameter.grad = torch.ones(2)
     average_gradients([parameter])
     assert torch.equal(parameter.grad, torch.ones(2))
+
+
+class Watchful:
+    """Ends a run before a step, and notes what it hears."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+        self.heard: list[tuple[int, float]] = []
+
+    def stop(self) -> str | None:
+        self.left -= 1
+        return "enough" if self.left == 0 else None
+
+    def evaluated(self, figures: Mapping[str, float], images: int) -> None:
+        self.heard.append((images, figures["evaluation/samples"]))
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 5])
+def test_a_run_that_is_asked_to_end_saves_the_step_it_was_at(
+    steps: int, make_run: MakeRun, undisturbed: Run
+) -> None:
+    with pytest.raises(Stopped, match="enough: stopped at step"):
+        train(make_run(supervisor=Watchful(steps)))
+    second = Notes()
+    run = make_run(recorder=second)
+    train(run)
+    assert min(second.losses) == steps + 1
+    for stage in (1, 2):
+        assert same(final(run, stage), final(undisturbed, stage))
+
+
+def test_a_supervisor_hears_of_evaluations_within_stage_1(
+    make_run: MakeRun, config: RunConfig
+) -> None:
+    often = replace(config.evaluation, every_steps=2, every_samples=9)
+    watchful = Watchful(-1)
+    train(make_run(config=replace(config, evaluation=often), supervisor=watchful), (1,))
+    assert watchful.heard == [(8, 9), (16, 9)]
