@@ -5,6 +5,7 @@ extractor; ``bundle.json`` the configuration, the figures measured and a checksu
 """
 
 import json
+import math
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from torch import Tensor
 from mixnmatch.config import RunConfig
 from mixnmatch.errors import ConfigError, ModelError
 from mixnmatch.files import checksum, replace_folder
+from mixnmatch.metrics.report import finite_or_null
 from mixnmatch.networks import Encoders, Generator, ShapeExtractor
 from mixnmatch.settings import from_dict, to_dict
 from mixnmatch.training.state import TrainingStage
@@ -106,7 +108,7 @@ def save_bundle(bundle: ModelBundle, out: Path) -> Path:
             "schema": SCHEMA,
             "stages": bundle.stages,
             "config": to_dict(bundle.config),
-            "metrics": bundle.metrics,
+            "metrics": finite_or_null(bundle.metrics),
             "data": bundle.data,
             "sha256": checksum(work / WEIGHTS),
         }
@@ -120,8 +122,13 @@ def save_bundle(bundle: ModelBundle, out: Path) -> Path:
 
 def bundle_metrics(path: Path) -> dict[str, float]:
     """The figures of a bundle, without reading its weights."""
-    description = json.loads((path / DESCRIPTION).read_text())
-    return {name: float(value) for name, value in description["metrics"].items()}
+    return _metrics(json.loads((path / DESCRIPTION).read_text()))
+
+
+def _metrics(description: dict[str, Any]) -> dict[str, float]:
+    """Its figures; NaN for those that JSON has no number for."""
+    metrics = description.get("metrics", {})
+    return {name: math.nan if value is None else float(value) for name, value in metrics.items()}
 
 
 def load_bundle(path: Path) -> ModelBundle:
@@ -147,7 +154,8 @@ def load_bundle(path: Path) -> ModelBundle:
     try:
         config = from_dict(RunConfig, description["config"])
         weights = load_file(path / WEIGHTS)
-    except (ConfigError, SafetensorError, KeyError) as error:
+        metrics = _metrics(description)
+    except (ConfigError, SafetensorError, KeyError, AttributeError, TypeError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
 
     def filled(name: str, module: Any) -> Any:
@@ -185,6 +193,6 @@ def load_bundle(path: Path) -> ModelBundle:
         generator=filled("generator", networks["generator"]),
         encoders=filled("encoders", networks["encoders"]),
         extractor=filled("extractor", networks["extractor"]) if "extractor" in found else None,
-        metrics=description.get("metrics", {}),
+        metrics=metrics,
         data=description.get("data", {}),
     )

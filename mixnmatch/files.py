@@ -1,13 +1,15 @@
-"""Folders that appear whole or not at all, and the place of what can be made again."""
+"""Files and folders that appear whole or not at all, and the place of what can be made again."""
 
 import errno
 import hashlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["absolute", "cache_folder", "checksum", "is_url", "replace_folder"]
+__all__ = ["absolute", "cache_folder", "checksum", "is_url", "replace_folder", "whole_file"]
 
 
 def is_url(where: str | Path) -> bool:
@@ -18,6 +20,25 @@ def is_url(where: str | Path) -> bool:
 def absolute(where: str | Path) -> str | Path:
     """A place that is the same from any working directory; a URL always is."""
     return where if is_url(where) else Path(where).absolute()
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name to write a file under, in a folder made for it; renamed at the end.
+
+    After an error nothing is left of it. The temporary name ends as the file's own does, and no
+    two writers have the same.
+
+    Raises:
+        OSError: If the folder cannot be made, or the file not be renamed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def replace_folder(new: Path, out: Path) -> None:

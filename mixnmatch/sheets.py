@@ -1,6 +1,5 @@
 """Tensors to pictures, and grids of them."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from mixnmatch.bundle import ModelBundle
 from mixnmatch.codes import Codes
 from mixnmatch.errors import InputError
+from mixnmatch.files import whole_file
 
 GAP = 2
 CELL = 64
@@ -54,19 +54,14 @@ def save_picture(picture: Image.Image, path: Path) -> None:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name to write a file under, in a folder made for it; renamed at the end.
+    """``files.whole_file`` of what a user has named.
 
     Raises:
         InputError: If it cannot be written.
     """
-    partial = path.with_name(f".{os.getpid()}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole_file(path) as partial:
             yield partial
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path}: cannot be written ({reason})") from error

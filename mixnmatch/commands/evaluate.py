@@ -122,7 +122,7 @@ def measure(args: argparse.Namespace, make_runner: "Callable[[], Runner]") -> in
     config = _config(args, bundle)
     dataset = open_dataset(args.data)
     if args.dry_run:
-        return _dry_run(args, dataset, config)
+        return _dry_run(args, bundle, dataset, config)
     subject = Subject(bundle=bundle, dataset=dataset, config=config, seed=args.seed)
     evaluation = evaluate(subject, runner=make_runner(), exhibits=args.page is not None)
     if args.json:
@@ -211,25 +211,32 @@ def _write_page(args: argparse.Namespace, evaluation: "Evaluation") -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def _dry_run(args: argparse.Namespace, dataset: "Dataset", config: EvaluationConfig) -> int:
-    """Say what would be measured."""
-    from mixnmatch.files import cache_folder
-    from mixnmatch.metrics.evaluate import applicable
+def _dry_run(
+    args: argparse.Namespace, bundle: "ModelBundle", dataset: "Dataset", config: EvaluationConfig
+) -> int:
+    """Say what would be measured, and which networks would be taught for it."""
+    from mixnmatch.metrics.evaluate import applicable, oracle_files
 
     names = {
         kind.group: sorted(kind.names(dataset, config)) for kind in applicable(dataset, config)
     }
+    steps = {"classifier": config.classifier_steps, "localiser": config.localiser_steps}
+    oracles = {
+        name: {"file": str(file), "cached": file.is_file(), "steps": steps[name]}
+        for name, file in oracle_files(dataset, bundle.config.model.image_size, config).items()
+    }
     if args.json:
-        print(json.dumps({"would_measure": names, "samples": config.samples}, indent=2))
+        would = {"would_measure": names, "samples": config.samples, "oracles": oracles}
+        print(json.dumps(would, indent=2))
         return 0
     print(f"would measure on {config.samples:,} samples, of a model with a shape extractor:")
     for group, figures in names.items():
         print(f"{group}\n" + "\n".join(f"  {name}" for name in figures))
-    print(
-        "networks that judge pictures are taught once a data set and image size, the classifier "
-        f"{config.classifier_steps:,} steps and the localiser {config.localiser_steps:,}, and then "
-        f"kept in {cache_folder()}"
-    )
+    for name, oracle in oracles.items():
+        if oracle["cached"]:
+            print(f"the {name} is in the cache: {oracle['file']}")
+        else:
+            print(f"the {name} would be taught, {oracle['steps']:,} steps: {oracle['file']}")
     for line in _remarks(config, tuple(names), {each for some in names.values() for each in some}):
         print(line, file=sys.stderr)
     return 0

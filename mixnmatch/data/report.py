@@ -54,7 +54,11 @@ table.stacked td[data-name=so] { min-width: 6rem; }
 .none { display: grid; place-items: center; height: 6rem; border: 1px dashed var(--line); }
 details li { overflow-wrap: anywhere; }
 @media (max-width: 40rem) {
-  table.stacked thead { position: absolute; clip-path: inset(50%); }
+  table.stacked, table.stacked tbody { display: block; }
+  table.stacked thead {
+    display: block; position: absolute; width: 1px; height: 1px; overflow: hidden;
+    clip-path: inset(50%);
+  }
   table.stacked tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line); }
   table.stacked th, table.stacked td { display: block; border: 0; padding: .1rem 0; }
   table.stacked td[data-name] { display: inline-block; margin-right: .9rem; min-width: 0; }

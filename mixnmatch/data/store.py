@@ -10,6 +10,7 @@ import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from mixnmatch.data.fetch import local_copy
 from mixnmatch.data.info import FORMAT_VERSION, INFO_NAME, DatasetInfo, Kind, one_line
@@ -109,6 +110,21 @@ class Dataset:
         if split is None:
             return np.arange(len(self))
         return np.flatnonzero(np.array(self.column("split"), dtype=object) == split)
+
+    def held_out_rows(self) -> Int64[np.ndarray, "N"]:
+        """Rows of the test split, or of all pictures where there is none."""
+        rows = self.indices("test")
+        return rows if len(rows) else self.indices()
+
+    @cached_property
+    def masked(self) -> Bool[np.ndarray, "N"]:
+        """Whether each picture has a mask; their column is read for it, once."""
+        parts = [np.empty(0, dtype=bool)]
+        for path, group in self._groups:
+            with self._lock, _damage_named(path):
+                masks = self._shards[path].read_row_group(group, columns=["mask"]).column("mask")
+            parts.append(masks.is_valid().to_numpy())
+        return np.concatenate(parts)
 
     def column(self, name: str) -> list[Any]:
         """All values of a column that is not a picture, without reading pictures.

@@ -1,6 +1,6 @@
 """Factor accuracy: do mixes show of each source picture what was taken from it, and no more?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -9,12 +9,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mixnmatch.codes import Codes
 from mixnmatch.config import EvaluationConfig
 from mixnmatch.data.store import Dataset
+from mixnmatch.metrics.encoded import EncodedPictures
 from mixnmatch.metrics.figures import Figure, Figures, bootstrap, mean, share
 from mixnmatch.metrics.judge import chance_level, load_judge
-from mixnmatch.metrics.measure import Exhibit, Measure, Observations, Subject, Table
+from mixnmatch.metrics.measure import Exhibit, Measure, Observations, Preparation, Subject, Table
 from mixnmatch.mixer import Mode
+from mixnmatch.recipes import Recipe
 from mixnmatch.sheets import grid, labelled, zoom_of
 
 FACTORS = ("background", "pose", "shape", "texture")
@@ -107,6 +110,19 @@ class FactorMeasure(Measure):
         """Probability that two random held-out pictures agree in each factor."""
         return np.array([chance_level(torch.from_numpy(column)) for column in self.truth.T])
 
+    @cached_property
+    def encoded(self) -> EncodedPictures:
+        """The codes of all pictures that give to a mix."""
+        return EncodedPictures(self.subject, np.append(self.sources, self.repeated))
+
+    def oracles(self) -> Mapping[str, str]:
+        """See ``Measure``."""
+        return {"classifier": self.judge.digest}
+
+    def needs(self) -> Sequence[Preparation]:
+        """The codes that mixes are made of."""
+        return (self.encoded,)
+
     def observe(self, cases: range) -> Observations:
         """What the judge sees in some mixes.
 
@@ -170,11 +186,15 @@ class FactorMeasure(Measure):
         return [*shown, self._sheet("Random mixes", caption, random, self.modes)]
 
     def _painted(self, sources: Int[np.ndarray, "B 4"], mode: Mode) -> Float[Tensor, "B 3 S S"]:
-        return self.subject.mixer.mix_tensors(**self._pictures(sources), mode=mode)
-
-    def _pictures(self, sources: Int[np.ndarray, "B 4"]) -> dict[str, Float[Tensor, "B 3 S S"]]:
-        images = self.subject.held_out.images
-        return {name: images[rows] for name, rows in zip(FACTORS, sources.T, strict=True)}
+        """The mixes of ``Mixer.mix_tensors``, from codes that are known already."""
+        mixer, feature = self.subject.mixer, None
+        background, pose, shape, texture = (self.encoded.codes(rows) for rows in sources.T)
+        if mode == "feature":  # the pose comes with the shape
+            pose = shape
+            outlined = sources[:, FACTORS.index("shape")]
+            feature = mixer.shape_feature(self.subject.held_out.images[outlined])
+        codes = Codes(z=pose.z, b=background.b, p=shape.p, c=texture.c)
+        return mixer.paint(Recipe(codes, background.z, feature))
 
     def _judged(self, images: Float[Tensor, "B 3 S S"]) -> Int[np.ndarray, "B 4"]:
         self.judge.network.to(self.subject.bundle.device)
@@ -229,7 +249,8 @@ class FactorMeasure(Measure):
         self, title: str, caption: str, cases: Int[np.ndarray, "N"], modes: Sequence[Mode]
     ) -> Exhibit:
         sources = self.sources[cases]
-        rows = {f"{name} of": images for name, images in self._pictures(sources).items()}
+        images = self.subject.held_out.images
+        rows = {f"{n} of": images[given] for n, given in zip(FACTORS, sources.T, strict=True)}
         rows |= {f"{mode} mix": self._painted(sources, mode) for mode in modes}
         zoom = zoom_of(self.subject.image_size)
         picture = labelled(grid(list(rows.values()), zoom=zoom), list(rows))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -14,9 +15,9 @@ from mixnmatch.metrics.code_use import CodeMeasure
 from mixnmatch.metrics.disentanglement import FactorMeasure
 from mixnmatch.metrics.diversity import DiversityMeasure
 from mixnmatch.metrics.figures import Figures, flat
-from mixnmatch.metrics.judge import judge_kind, load_judge
+from mixnmatch.metrics.judge import judge_file, judge_kind, load_judge
 from mixnmatch.metrics.keypoints import KeypointMeasure
-from mixnmatch.metrics.localiser import load_localiser
+from mixnmatch.metrics.localiser import load_localiser, localiser_file
 from mixnmatch.metrics.masks import MaskMeasure
 from mixnmatch.metrics.measure import (
     Exhibit,
@@ -98,6 +99,7 @@ def evaluate(
     shown: dict[str, list[Exhibit]] = {}
     seconds: dict[str, float] = {}
     weights: dict[str, str] = {}
+    oracles: dict[str, str] = {}
     for kind in applicable(subject.dataset, subject.config):
         began = time.monotonic()
         measure = kind(subject)
@@ -107,6 +109,7 @@ def evaluate(
         seen = runner(measure, subject, kind.group)
         measured = measure.figures(seen)
         weights |= measure.weights()
+        oracles |= measure.oracles()
         figures |= measured
         groups |= dict.fromkeys(measured, kind.group)
         if exhibits:
@@ -116,7 +119,7 @@ def evaluate(
         figures=figures,
         groups=groups,
         exhibits=shown,
-        protocol=describe(subject, weights),
+        protocol=describe(subject, weights, oracles),
         seconds=seconds,
     )
 
@@ -136,6 +139,26 @@ def applicable(dataset: Dataset, config: EvaluationConfig) -> Sequence[type[Meas
     return chosen
 
 
+def oracle_files(dataset: Dataset, image_size: int, config: EvaluationConfig) -> dict[str, Path]:
+    """Where the networks are kept that judge pictures for an evaluation, once they are trained.
+
+    Args:
+        dataset: That they are taught on.
+        image_size: Side of the pictures judged, in pixels.
+        config: Says what is measured, and for how long they are taught.
+
+    Returns:
+        Those that it needs, of ``classifier`` and ``localiser``.
+    """
+    groups = {kind.group for kind in applicable(dataset, config)}
+    files = {}
+    if judge_kind(dataset) and groups & {"quality", "factors"}:
+        files["classifier"] = judge_file(dataset, image_size, steps=config.classifier_steps)
+    if metric_names(dataset, config) & {"keypoints/pck", "mask_iou/localiser"}:
+        files["localiser"] = localiser_file(dataset, image_size, steps=config.localiser_steps)
+    return files
+
+
 def teach_oracles(dataset: Dataset, image_size: int, config: EvaluationConfig) -> None:
     """Train the networks that judge pictures, where the cache has none, before many need them.
 
@@ -144,9 +167,10 @@ def teach_oracles(dataset: Dataset, image_size: int, config: EvaluationConfig) -
         image_size: Side of the pictures judged, in pixels.
         config: Says what is measured, and for how long they are taught.
     """
-    if judge_kind(dataset):
+    needed = oracle_files(dataset, image_size, config)
+    if "classifier" in needed:
         load_judge(dataset, image_size, steps=config.classifier_steps)
-    if any(kind is KeypointMeasure for kind in applicable(dataset, config)):
+    if "localiser" in needed:
         load_localiser(dataset, image_size, steps=config.localiser_steps)
 
 

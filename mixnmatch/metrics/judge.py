@@ -6,7 +6,8 @@ for the class label. Its own accuracy on held-out pictures is part of every resu
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from mixnmatch.data.batches import EvaluationSet, evaluation_pictures
 from mixnmatch.data.store import Dataset
 from mixnmatch.errors import DataError
 from mixnmatch.metrics.figures import Figure, Figures, share
-from mixnmatch.metrics.oracles import load_or_train
+from mixnmatch.metrics.oracles import load_or_train, oracle_file, weights_digest
 
 FEATURES = 64
 """Dimensions of the features of `frechet_factors` and `frechet_labels`."""
@@ -86,6 +87,11 @@ class Judge:
     chance: dict[str, float]
     """Probability that two of them agree, by factor."""
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its weights."""
+        return weights_digest(self.network)
+
     @torch.no_grad()
     def classify(self, images: Float[Tensor, "B 3 S S"]) -> dict[str, Int[Tensor, "B"]]:
         """The most likely category of each factor, on the CPU."""
@@ -131,6 +137,12 @@ def chance_level(values: Int[Tensor, "N"]) -> float:
     return float((share**2).sum())
 
 
+def judge_file(dataset: Dataset, image_size: int, *, steps: int, seed: int = 0) -> Path:
+    """Where the judge that ``load_judge`` gives is kept."""
+    key = [_VERSION, dataset.info.fingerprint, judge_kind(dataset), image_size, steps, seed]
+    return oracle_file("judge", key)
+
+
 def load_judge(dataset: Dataset, image_size: int, *, steps: int, seed: int = 0) -> Judge:
     """The judge of a data set: from the cache, or trained now (once a data set and size).
 
@@ -160,8 +172,7 @@ def load_judge(dataset: Dataset, image_size: int, *, steps: int, seed: int = 0) 
         torch.manual_seed(seed)
         network = JudgeNetwork(categories, image_size)
         measured = load_or_train(
-            "judge",
-            [_VERSION, dataset.info.fingerprint, kind, image_size, steps, seed],
+            judge_file(dataset, image_size, steps=steps, seed=seed),
             network,
             partial(_train, dataset, network, kind, image_size, steps=steps, seed=seed),
         )

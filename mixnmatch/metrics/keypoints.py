@@ -12,7 +12,7 @@ Source:
     elsewhere there is no patch to compare with. Hence the paper's numbers are not comparable.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -96,6 +96,10 @@ class KeypointMeasure(Measure):
         """Nothing, but trains the localiser, so that not each worker does."""
         assert self.localiser
         return ()
+
+    def oracles(self) -> Mapping[str, str]:
+        """See ``Measure``."""
+        return {"localiser": self.localiser.digest}
 
     def observe(self, cases: range) -> Observations:
         """What is found in mixes, and in their sources; NaN where nothing is annotated."""
@@ -223,9 +227,8 @@ def _rows_with_keypoints(dataset: Dataset) -> Int64[np.ndarray, "N"]:
     """Held-out pictures with visible keypoints: of the test split, or of all without one."""
     if not dataset.info.parts:
         return np.empty(0, dtype=np.int64)
-    test = dataset.indices("test")
+    rows = dataset.held_out_rows()
     annotated = np.array([bool(parts) for parts in dataset.column("parts")])
-    rows = test if len(test) else dataset.indices()
     return rows[annotated[rows]]
 
 

@@ -5,8 +5,9 @@ It is taught once a data set on real object views, and measured on others.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from mixnmatch.data.batches import EvaluationSet, evaluation_pictures
 from mixnmatch.data.store import Dataset
@@ -28,7 +30,7 @@ from mixnmatch.metrics.lessons import (
     mirrored_parts,
     resized,
 )
-from mixnmatch.metrics.oracles import load_or_train
+from mixnmatch.metrics.oracles import load_or_train, oracle_file, weights_digest
 
 LARGEST_SIDE = 64
 """Side in pixels that larger pictures are reduced to before the network sees them."""
@@ -111,6 +113,11 @@ class Localiser:
     pck_of_part: dict[str, float]
     """The same of each keypoint that was visible anywhere, by name."""
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its weights."""
+        return weights_digest(self.network)
+
     @torch.no_grad()
     def locate(self, images: Float[Tensor, "B 3 S S"]) -> Found:
         """Keypoints and masks of pictures, pixels in [-1, 1], on the CPU."""
@@ -148,6 +155,13 @@ def localiser_rows(
     return rows[held_out:], rows[:held_out]
 
 
+def localiser_file(dataset: Dataset, image_size: int, *, steps: int, seed: int = 0) -> Path:
+    """Where the localiser that ``load_localiser`` gives is kept."""
+    side = min(image_size, LARGEST_SIDE)
+    names = list(dataset.info.parts)
+    return oracle_file("localiser", [_VERSION, dataset.info.fingerprint, names, side, steps, seed])
+
+
 def load_localiser(dataset: Dataset, image_size: int, *, steps: int, seed: int = 0) -> Localiser:
     """The localiser of a data set: from the cache, or trained now.
 
@@ -162,12 +176,11 @@ def load_localiser(dataset: Dataset, image_size: int, *, steps: int, seed: int =
     """
     if len(dataset) < 2:
         raise DataError(f"{dataset.path}: 1 picture is too few for a localiser: it needs 2")
-    side = min(image_size, LARGEST_SIDE)
-    names = list(dataset.info.parts)
-    network = LocaliserNetwork(len(names), side)
-    key = [_VERSION, dataset.info.fingerprint, names, side, steps, seed]
+    network = LocaliserNetwork(len(dataset.info.parts), min(image_size, LARGEST_SIDE))
     measured = load_or_train(
-        "localiser", key, network, partial(_train, dataset, network, steps=steps, seed=seed)
+        localiser_file(dataset, image_size, steps=steps, seed=seed),
+        network,
+        partial(_train, dataset, network, steps=steps, seed=seed),
     )
     worth = {name: Figure(**figure) for name, figure in measured["worth"].items()}
     return Localiser(network, worth, measured["pck_of_part"])
@@ -194,7 +207,7 @@ def _train(dataset: Dataset, network: LocaliserNetwork, *, steps: int, seed: int
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
     network.train()
-    for _ in range(steps):
+    for _ in tqdm(range(steps), "teaching the localiser", disable=None, leave=False):
         rows = torch.randint(len(taught.images), (BATCH_SIZE,), generator=random)
         seen = jittered(lesson_of(taught, rows), mirror, random)
         optimiser.zero_grad()

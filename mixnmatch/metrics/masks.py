@@ -1,6 +1,6 @@
 """Whether masks cover the object: against true masks where there are some, else against boxes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -58,7 +58,7 @@ class MaskMeasure(Measure):
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
         self._rows = _rows_in_view(subject.dataset, subject.config)
-        self._true_masks = _have_masks(subject.dataset, self._rows)
+        self._true_masks = bool(subject.dataset.masked[self._rows].all())
         self._free = _any_room(subject.dataset, self._rows)
         self._generated = self._true_masks and _localised(subject.dataset, subject.config)
 
@@ -69,7 +69,7 @@ class MaskMeasure(Measure):
         if not len(rows):
             return set()
         names = {"mask_contrast", "mask_contrast_parent"} if _any_room(dataset, rows) else set()
-        if not _have_masks(dataset, rows):
+        if not dataset.masked[rows].all():
             return names | {"mask_purity", "mask_coverage"}
         sources = {"encoded", "feature"}
         if _localised(dataset, config):
@@ -92,6 +92,10 @@ class MaskMeasure(Measure):
         """Nothing, but trains the localiser where it is needed, so that not each worker does."""
         assert not self._generated or self.localiser
         return ()
+
+    def oracles(self) -> Mapping[str, str]:
+        """See ``Measure``."""
+        return {"localiser": self.localiser.digest} if self._generated else {}
 
     @torch.no_grad()
     def observe(self, cases: range) -> Observations:
@@ -262,14 +266,13 @@ def _unpacked(packed: UInt8[np.ndarray, "B P"], side: int) -> Bool[Tensor, "B 1 
 def _localised(dataset: Dataset, config: EvaluationConfig) -> bool:
     """Whether there is to be a localiser, and whether it is taught masks."""
     return "keypoints" in config.groups and all(
-        _have_masks(dataset, rows) for rows in localiser_rows(dataset)
+        dataset.masked[rows].all() for rows in localiser_rows(dataset)
     )
 
 
 def _rows_in_view(dataset: Dataset, config: EvaluationConfig) -> Int64[np.ndarray, "N"]:
     """Held-out pictures with their box in view, evenly spread if they are more than samples."""
-    test = dataset.indices("test")
-    rows = test if len(test) else dataset.indices()
+    rows = dataset.held_out_rows()
     x1, y1, x2, y2 = _crops(dataset, rows).T
     rows = rows[(x2 - x1 >= _LEAST) & (y2 - y1 >= _LEAST)]
     count = min(len(rows), config.samples)
@@ -291,7 +294,3 @@ def _crops(dataset: Dataset, rows: Int64[np.ndarray, "N"]) -> Float[np.ndarray, 
         *box, width, height = (column[row] for column in columns)
         shares.append(crop_share(Box(*box), width, height))
     return np.array(shares).reshape(-1, 4)
-
-
-def _have_masks(dataset: Dataset, rows: Int64[np.ndarray, "N"]) -> bool:
-    return all(dataset[int(row)].mask is not None for row in rows)

@@ -65,8 +65,7 @@ class Subject:
     @cached_property
     def held_out_rows(self) -> Int64[np.ndarray, "N"]:
         """The pictures that are encoded and mixed: the test split, or all without one."""
-        rows = self.dataset.indices("test")
-        return rows if len(rows) else self.dataset.indices()
+        return self.dataset.held_out_rows()
 
     @cached_property
     def held_out(self) -> EvaluationSet:
@@ -127,11 +126,11 @@ class Observer(ABC):
 
 
 class Preparation(Observer):
-    """Observations that outlive an evaluation, such as features of real pictures in the cache."""
+    """Observations that a measure needs before its own, such as features of real pictures."""
 
     @abstractmethod
     def keep(self, seen: Observations) -> None:
-        """Put away what was observed of all cases."""
+        """Put away what was observed of all cases, for the measure that needs it."""
 
 
 class Measure(Observer):
@@ -153,7 +152,7 @@ class Measure(Observer):
         """Names of its figures for a model after both stages; none where it does not apply."""
 
     def needs(self) -> Sequence[Preparation]:
-        """What must be observed and kept before its figures can be made; nothing by default."""
+        """What must be observed and kept before its cases are; nothing by default."""
         return ()
 
     @abstractmethod
@@ -166,6 +165,13 @@ class Measure(Observer):
 
     def weights(self) -> Mapping[str, str]:
         """SHA-256 of the weights of each network that its features come from, by its name."""
+        return {}
+
+    def oracles(self) -> Mapping[str, str]:
+        """SHA-256 of the weights of each network that judges its cases, by its name.
+
+        The names are ``classifier`` and ``localiser``.
+        """
         return {}
 
     def exhibits(self, seen: Observations) -> "Sequence[Exhibit]":

@@ -5,7 +5,6 @@ What such a network was measured to be worth lies in its file, and so is part of
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,25 @@ from torch import nn
 from mixnmatch.data.info import one_line
 from mixnmatch.data.views import VIEWS_VERSION
 from mixnmatch.errors import RunError
-from mixnmatch.files import cache_folder
+from mixnmatch.files import cache_folder, whole_file
 
 _MEASURED = "__measured__"
 
 
+def oracle_file(name: str, key: Sequence[object]) -> Path:
+    """Where a trained network is kept.
+
+    Args:
+        name: What the network is, such as ``judge``; the beginning of its file's name.
+        key: All that the trained network is a function of, as JSON types: the version of its
+            training, the fingerprint of the data, sizes, steps, seed.
+    """
+    digest = hashlib.sha256(json.dumps([VIEWS_VERSION, *key]).encode()).hexdigest()[:16]
+    return cache_folder() / f"{name}-{digest}.safetensors"
+
+
 def load_or_train(
-    name: str,
-    key: Sequence[object],
-    network: nn.Module,
-    train: Callable[[], dict[str, Any]],
+    file: Path, network: nn.Module, train: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
     """Fill a network from the cache, or train it now and put it there.
 
@@ -35,9 +43,7 @@ def load_or_train(
     train the same network at once do each other no harm: the last file stays, and all are alike.
 
     Args:
-        name: What the network is, such as ``judge``; the beginning of its file's name.
-        key: All that the trained network is a function of, as JSON types: the version of its
-            training, the fingerprint of the data, sizes, steps, seed.
+        file: See ``oracle_file``.
         network: On the CPU; filled in place, then in eval mode and without gradients.
         train: Trains ``network`` and gives what it was measured to be worth, as JSON types.
 
@@ -47,14 +53,21 @@ def load_or_train(
     Raises:
         RunError: If it cannot be kept in the cache.
     """
-    digest = hashlib.sha256(json.dumps([VIEWS_VERSION, *key]).encode()).hexdigest()[:16]
-    file = cache_folder() / f"{name}-{digest}.safetensors"
     measured = _read(file, network)
     if measured is None:
         measured = train()
         _write(file, network, measured)
     network.eval().requires_grad_(False)
     return measured
+
+
+def weights_digest(network: nn.Module) -> str:
+    """SHA-256 of a network's weights, in hexadecimal digits; the same on any device."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _read(file: Path, network: nn.Module) -> dict[str, Any] | None:
@@ -76,14 +89,9 @@ def _write(file: Path, network: nn.Module, measured: dict[str, Any]) -> None:
     """Put it in the cache, whole or not at all."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     state[_MEASURED] = torch.tensor(list(json.dumps(measured).encode()), dtype=torch.uint8)
-    partial = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole_file(file) as partial:
             save_file(state, partial)
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         raise RunError(
             f"{file}: cannot be kept there ({one_line(error)}): set MIXNMATCH_CACHE to a folder "

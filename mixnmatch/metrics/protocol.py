@@ -67,19 +67,24 @@ def protocol_name(samples: int) -> str | None:
 
 
 def describe(
-    subject: "Subject", extractors: Mapping[str, str] | None = None
+    subject: "Subject",
+    extractors: Mapping[str, str] | None = None,
+    oracles: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What the figures of a subject depend on beside the model, as plain JSON.
 
     Args:
         subject: What is measured.
         extractors: SHA-256 of the weights of each network that features come from, by its name.
+        oracles: The same of those that judge pictures: of ``classifier`` and ``localiser`` those
+            that did.
 
     Returns:
         Sections, each with values by name.
     """
     run, info = subject.bundle.config, subject.dataset.info
     side, samples, fine = subject.image_size, subject.config.samples, run.model.fine_categories
+    judges = oracles or {}
     half_life = run.stage1.ema_half_life_images  # takes the place of the decay
     held_out = "test" if len(subject.dataset.indices("test")) else "all, as there is no test split"
     return {
@@ -115,7 +120,9 @@ def describe(
         },
         "oracles": {
             "classifier_steps": subject.config.classifier_steps,
+            "classifier_sha256": judges.get("classifier"),
             "localiser_steps": subject.config.localiser_steps,
+            "localiser_sha256": judges.get("localiser"),
         },
         "extractors": dict(extractors or {}),
         "versions": {

@@ -84,8 +84,17 @@ class QualityMeasure(Measure):
         """See ``Measure``."""
         return {extractor.name: extractor.key for extractor in self.extractors}
 
+    def oracles(self) -> Mapping[str, str]:
+        """See ``Measure``."""
+        judged = _judged(self.subject.dataset) is not None
+        return {"classifier": self._judge.digest} if judged else {}
+
     def needs(self) -> Sequence[RealFeatures]:
         """Features of the training pictures, and of held-out ones for comparison."""
+        return self._real_features
+
+    @cached_property
+    def _real_features(self) -> list[RealFeatures]:
         held_out = len(self.subject.dataset.indices("test")) > 0
         return [
             preparation
@@ -168,7 +177,7 @@ class QualityMeasure(Measure):
         self, extractor: Extractor
     ) -> tuple[Float[np.ndarray, "M D"], Float[np.ndarray, "T D"] | None]:
         """Features of training pictures, and of held-out ones where there are some."""
-        mine = [each for each in self.needs() if each.extractor.name == extractor.name]
+        mine = [each for each in self._real_features if each.extractor.name == extractor.name]
         train, *test = (_kept(preparation) for preparation in mine)
         return train, test[0] if test else None
 

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import os
-import uuid
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import PIL
@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from mixnmatch.data.records import Split
 from mixnmatch.data.views import VIEWS_VERSION
 from mixnmatch.errors import RunError
-from mixnmatch.files import cache_folder
+from mixnmatch.files import cache_folder, whole_file
 from mixnmatch.metrics.extractors import Extractor
 from mixnmatch.metrics.measure import Observations, Preparation, Subject
 
@@ -37,6 +37,7 @@ class RealFeatures(Preparation):
     def __init__(self, subject: Subject, extractor: Extractor, split: Split = "train") -> None:
         self.subject = subject
         self.extractor = extractor
+        self.split = split
         self.rows = subject.real_rows if split == "train" else subject.dataset.indices(split)
         key = [
             _VERSION,
@@ -52,6 +53,11 @@ class RealFeatures(Preparation):
         ]
         self._key = hashlib.sha256(json.dumps(key).encode()).hexdigest()
         self.file = cache_folder() / f"features-{extractor.name}-{self._key[:16]}.safetensors"
+        self._kept: Observations | None = None
+
+    def __reduce__(self) -> "tuple[Callable[..., RealFeatures], tuple[Any, ...]]":
+        """Without what was read: workers look at pictures, and have no use for it."""
+        return RealFeatures, (self.subject, self.extractor, self.split)
 
     @cached_property
     def count(self) -> int:
@@ -69,21 +75,22 @@ class RealFeatures(Preparation):
         Raises:
             RunError: If it cannot be written.
         """
-        partial = self.file.with_suffix(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(seen, partial, metadata={"sha256": self._checksum(seen)})
-            partial.replace(self.file)
+            with whole_file(self.file) as partial:
+                save_file(seen, partial, metadata={"sha256": self._checksum(seen)})
         except (OSError, SafetensorError) as error:
             raise RunError(
                 f"{self.file}: features of real pictures cannot be written ({error}): set "
                 "MIXNMATCH_CACHE to a folder with room"
             ) from error
-        finally:
-            partial.unlink(missing_ok=True)
 
     def load(self) -> Observations | None:
-        """What was kept; None where there is no such file, or it is damaged."""
+        """What was kept, read once; None where there is no such file, or it is damaged."""
+        if self._kept is None:
+            self._kept = self._read()
+        return self._kept
+
+    def _read(self) -> Observations | None:
         try:
             with safe_open(self.file, "numpy") as file:
                 kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

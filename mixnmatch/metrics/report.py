@@ -113,11 +113,19 @@ def as_json(evaluation: "Evaluation") -> dict[str, Any]:
     """An evaluation in plain JSON types, without its pictures; what is not finite becomes null."""
     return {
         "figures": {
-            name: {"group": evaluation.groups[name], **_finite(asdict(figure))}
+            name: {"group": evaluation.groups[name], **finite_or_null(asdict(figure))}
             for name, figure in evaluation.figures.items()
         },
         "protocol": evaluation.protocol,
         "seconds": evaluation.seconds,
+    }
+
+
+def finite_or_null(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for JSON, which knows no NaN: None for each number that is not finite."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
     }
 
 
@@ -138,10 +146,3 @@ def _row(name: str, figure: "Figure") -> tuple[str, ...]:
         "" if figure.chance is None else shown(figure.chance) + mark,
         "" if figure.count is None else f"{figure.count:,}",
     )
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }

@@ -89,8 +89,7 @@ class Journal:
         """Record what the model makes of some pictures, and whether its masks are inverted."""
         began = time.monotonic()
         stage, config = self._stage, self._stage.config
-        held_out = self._dataset.indices("test")
-        rows = (held_out if len(held_out) else self._dataset.indices())[:SHEET_PICTURES]
+        rows = self._dataset.held_out_rows()[:SHEET_PICTURES]
         pictures = evaluation_pictures(self._dataset, rows, config.model.image_size)
         random = torch.Generator().manual_seed(config.seed)
         codes = sample_tied(config.model, len(rows), random).to(stage.device)

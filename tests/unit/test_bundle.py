@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mixnmatch.bundle import ModelBundle, bundle_of, load_bundle, save_bundle
+from mixnmatch.bundle import ModelBundle, bundle_metrics, bundle_of, load_bundle, save_bundle
 from mixnmatch.config import ModelConfig, RunConfig
 from mixnmatch.data.batches import Batch
 from mixnmatch.errors import ModelError
@@ -77,6 +78,25 @@ def test_a_bundle_comes_back_bit_for_bit(
     assert loaded.stages == ((1,) if stage is CodeStage else (1, 2))
     assert names(tmp_path / "new") == ["bundle"]
     assert names(tmp_path / "new" / "bundle") == ["bundle.json", "model.safetensors"]
+
+
+def test_a_figure_that_is_no_number_is_null_in_the_file(bundle: Path) -> None:
+    metrics = {"leak": math.nan, "kid": math.inf, "fid": 3.5}
+    save_bundle(replace(load_bundle(bundle), metrics=metrics), bundle)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = (bundle / "bundle.json").read_text()
+    written = json.loads(text, parse_constant=refuse)["metrics"]
+    assert written == {"leak": None, "kid": None, "fid": 3.5}
+    read = load_bundle(bundle).metrics
+    assert math.isnan(read["leak"])
+    assert math.isnan(read["kid"])
+    assert read["fid"] == 3.5
+    assert repr(bundle_metrics(bundle)) == repr(read)
+    describe(bundle, metrics=[1])
+    assert "cannot be read" in refused(bundle)
 
 
 def test_loaded_networks_are_whole_and_frozen(bundle: Path) -> None:

@@ -11,6 +11,7 @@ from mixnmatch.bundle import load_bundle, save_bundle
 from mixnmatch.config import MEASURES
 from mixnmatch.data.store import Dataset
 from mixnmatch.metrics.evaluate import Evaluation, Runner
+from mixnmatch.metrics.judge import load_judge
 from mixnmatch.metrics.measure import Subject
 from mixnmatch.metrics.protocol import PROTOCOLS
 from mixnmatch.metrics.weights import VARIABLE
@@ -82,23 +83,38 @@ def test_evaluate(
 
 
 def test_a_dry_run_names_what_would_be_measured(
-    tiny_bundle: Path, tiny_dataset: Dataset, capsys: Capture, cache_folder: Path
+    tiny_bundle: Path,
+    tiny_dataset: Dataset,
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = sorted(cache_folder.rglob("*"))
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("MIXNMATCH_CACHE", str(cache))
     command = ("evaluate", tiny_bundle, tiny_dataset.path, "--protocol", "quick", "--dry-run")
     assert run(*command, "--metrics", "factors,masks") == 0
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert lines[0].startswith("would measure on 512 samples")
     *lines, taught = lines
-    assert "the classifier 2 steps" in taught
-    assert taught.endswith(f"kept in {cache_folder}")
+    assert taught.startswith(f"the classifier would be taught, 2 steps: {cache / 'judge-'}")
     groups = [line for line in lines[1:] if not line.startswith("  ")]
     assert groups == ["factors", "masks"]
     assert "  disentanglement_accuracy" in lines
     assert run(*command, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["samples"] == 512
-    assert sorted(cache_folder.rglob("*")) == before, "nothing was trained"
+    would = json.loads(capsys.readouterr().out)
+    assert would["samples"] == 512
+    assert {name: oracle["cached"] for name, oracle in would["oracles"].items()} == {
+        "classifier": False,
+        "localiser": False,
+    }
+    assert not cache.exists(), "nothing was trained"
+    load_judge(tiny_dataset, 32, steps=2)
+    (judge,) = cache.iterdir()
+    assert run(*command) == 0
+    known, unknown = capsys.readouterr().out.splitlines()[-2:]
+    assert known == f"the classifier is in the cache: {judge}"
+    assert unknown.startswith("the localiser would be taught, 2 steps: ")
 
 
 # What is asked for

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mixnmatch.files import cache_folder, replace_folder
+from mixnmatch.files import cache_folder, replace_folder, whole_file
 
 
 @pytest.fixture
@@ -25,6 +25,33 @@ def out(tmp_path: Path) -> Path:
 def tree(folder: Path) -> dict[str, str]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_text() for path in files}
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "page.html"
+    with whole_file(path) as first, whole_file(path) as second:
+        assert first != second
+        assert {first.suffix, second.suffix} == {".html"}
+        first.write_text("half")
+        second.write_text("other")
+        assert not path.exists()
+    assert tree(tmp_path) == {"new/page.html": "half"}, "the last one stays"
+
+
+def test_a_file_that_is_not_finished_leaves_what_was_there(out: Path) -> None:
+    def fail() -> None:
+        with whole_file(out / "a") as partial:
+            partial.write_text("half")
+            raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        fail()
+    assert tree(out) == {"a": "old", "b": "old"}
+    with pytest.raises(FileNotFoundError), whole_file(out / "a"):
+        pass  # nothing was written
+    with pytest.raises(NotADirectoryError), whole_file(out / "a" / "b" / "c"):
+        pass
+    assert tree(out) == {"a": "old", "b": "old"}
 
 
 def test_a_folder_takes_its_place(new: Path, tmp_path: Path) -> None:

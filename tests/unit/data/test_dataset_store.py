@@ -85,6 +85,27 @@ def test_splits_and_columns(drawn: Dataset) -> None:
     assert drawn.column("texture") == [record.label for record in drawn]
 
 
+def test_held_out_pictures_are_the_test_split_or_all(drawn: Dataset, tmp_path: Path) -> None:
+    assert 0 < len(drawn.held_out_rows()) < len(drawn)
+    assert drawn.held_out_rows().tolist() == drawn.indices("test").tolist()
+    write_dataset(records(3, split="train"), tmp_path / "set", kind="cub")
+    assert open_dataset(tmp_path / "set").held_out_rows().tolist() == [0, 1, 2]
+
+
+def test_which_pictures_have_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "SHARD_ROWS", 10)
+    monkeypatch.setattr(shards, "ROW_GROUP_ROWS", 4)
+    some = (
+        dataclasses.replace(each, mask=encoded(16, 12, "L", "PNG") if each.id % 30 else None)
+        for each in records(23)
+    )
+    write_dataset(some, tmp_path / "set", kind="cub")
+    dataset = open_dataset(tmp_path / "set")
+    assert dataset.masked.tolist() == [each.mask is not None for each in dataset]
+    assert 0 < dataset.masked.sum() < 23
+    assert dataset.masked is dataset.masked, "read once"
+
+
 def test_the_fingerprint_follows_content_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,18 +17,25 @@ from mixnmatch.data.records import Factors
 from mixnmatch.data.store import Dataset
 from mixnmatch.data.views import centre_crop, prepare_views
 from mixnmatch.metrics.disentanglement import FACTORS, SHOWN_MIXES, FactorMeasure, _largest
+from mixnmatch.metrics.encoded import EncodedPictures
 from mixnmatch.metrics.figures import Figure, Figures
 from mixnmatch.metrics.judge import chance_level
-from mixnmatch.metrics.measure import Measure, Observations, Subject, join, parts_of
+from mixnmatch.metrics.measure import Measure, Observations, Observer, Subject, join, parts_of
+from mixnmatch.mixer import Mode
 
-MODES = {"code": "", "feature": "feature_"}
+MODES: dict[Mode, str] = {"code": "", "feature": "feature_"}
 TAUGHT = EvaluationConfig(samples=200, batch_size=50, classifier_steps=100)
 UNTAUGHT = EvaluationConfig(samples=1500, batch_size=100, classifier_steps=2)
 
 
 def observed(measure: Measure) -> Observations:
-    parts = parts_of(measure.count, measure.subject.config.batch_size)
-    return join([measure.observe(part) for part in parts])
+    def seen(observer: Observer) -> Observations:
+        parts = parts_of(observer.count, measure.subject.config.batch_size)
+        return join([observer.observe(part) for part in parts])
+
+    for preparation in measure.needs():
+        preparation.keep(seen(preparation))
+    return seen(measure)
 
 
 def near(figure: Figure, expected: float, *, count: int | None = None) -> bool:
@@ -52,22 +59,22 @@ def off_diagonal(figures: Figures, prefix: str) -> dict[str, Figure]:
 
 
 class KnownMixer:
-    """Knows the factors of the pictures it is given; says of each mix what it is to show."""
+    """Knows the factors of the held-out pictures; says of each mix what it is to show."""
 
     def __init__(self, subject: Subject, choose: Callable[..., Iterable[np.ndarray]]) -> None:
         self.choose = choose
-        self.known = {
-            image.numpy().tobytes(): subject.dataset[int(row)].factors
-            for image, row in zip(subject.held_out.images, subject.held_out_rows, strict=True)
+        self.known = [subject.dataset[int(row)].factors for row in subject.held_out_rows]
+
+    def factors(self, sources: np.ndarray) -> dict[str, list[Factors]]:
+        return {
+            name: [factors for i in pictures if (factors := self.known[i]) is not None]
+            for name, pictures in zip(FACTORS, sources.T, strict=True)
         }
 
-    def factors(self, images: Tensor) -> list[Factors]:
-        return [self.known[image.numpy().tobytes()] for image in images]
-
-    def mix_tensors(self, *, mode: str, **sources: Tensor) -> Tensor:
+    def painted(self, sources: np.ndarray, mode: str) -> Tensor:
         table = {
             name: np.array([[getattr(f, factor) for factor in FACTORS] for f in factors])
-            for name, factors in ((n, self.factors(images)) for n, images in sources.items())
+            for name, factors in self.factors(sources).items()
         }
         mixed = np.stack(list(self.choose(mode=mode, **table)), axis=1)
         # Pictures whose first pixels are their factors.
@@ -89,7 +96,7 @@ def known_measure(
     measure.judge = SimpleNamespace(  # type: ignore[assignment]
         network=torch.nn.Identity(), classify=all_seeing, figures=measure.judge.figures
     )
-    vars(subject)["mixer"] = KnownMixer(subject, choose)
+    measure._painted = KnownMixer(subject, choose).painted  # type: ignore[method-assign]
     return measure
 
 
@@ -209,9 +216,9 @@ class Painter(KnownMixer):
         super().__init__(subject, perfect)
         self.spec = spec
 
-    def mix_tensors(self, *, mode: str, **sources: Tensor) -> Tensor:
+    def painted(self, sources: np.ndarray, mode: str) -> Tensor:
         rng = np.random.default_rng(0)
-        known = {name: self.factors(images) for name, images in sources.items()}
+        known = self.factors(sources)
         if mode == "feature":
             known["pose"] = known["shape"]
         mixed = []
@@ -237,8 +244,8 @@ def test_a_perfect_mixer_is_as_good_as_its_judge(
     judged: Dataset, tiny_bundle: Path, spec: FactorSpec
 ) -> None:
     subject = Subject(bundle=load_bundle(tiny_bundle), dataset=judged, config=TAUGHT)
-    vars(subject)["mixer"] = Painter(subject, spec)
     measure = FactorMeasure(subject)
+    measure._painted = Painter(subject, spec).painted  # type: ignore[method-assign]
     figures = measure.figures(observed(measure))
     for factor in FACTORS:
         for group in ("accuracy", "feature_accuracy", "reconstruction_accuracy"):
@@ -341,6 +348,43 @@ def test_parts_observe_what_the_whole_does(measure: FactorMeasure, seen: Observa
     assert all(np.array_equal(again[name], seen[name]) for name in seen)
     fresh = FactorMeasure(measure.subject)
     assert fresh.figures(again) == measure.figures(seen)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_mixes_of_known_codes_are_those_of_the_mixer(
+    mode: Mode, measure: FactorMeasure, seen: Observations
+) -> None:
+    assert seen, "codes are kept by now"
+    sources = measure.sources[:8]
+
+    def mixed(sources: np.ndarray) -> Tensor:
+        images = measure.subject.held_out.images
+        given = {name: images[rows] for name, rows in zip(FACTORS, sources.T, strict=True)}
+        return measure.subject.mixer.mix_tensors(**given, mode=mode)
+
+    painted = measure._painted(sources, mode)
+    assert torch.allclose(painted, mixed(sources), atol=1e-5)
+    for column, factor in enumerate(FACTORS):
+        changed = sources.copy()
+        changed[:, column] = np.roll(changed[:, column], 1)
+        taken = not (mode == "feature" and factor == "pose")
+        assert torch.allclose(painted, mixed(changed), atol=1e-5) != taken, factor
+
+
+def test_each_picture_is_encoded_once(measure: FactorMeasure) -> None:
+    (encoded,) = measure.needs()
+    used = {*measure.sources.ravel().tolist(), *measure.repeated.tolist()}
+    assert isinstance(encoded, EncodedPictures)
+    assert encoded.pictures.tolist() == sorted(used)
+    assert encoded.count == len(used) < 5 * measure.count
+    subject, asked = measure.subject, np.array([4, 1, 4, 3])
+    few = EncodedPictures(subject, asked)
+    assert few.count == 3
+    few.keep(pickle.loads(pickle.dumps(few)).observe(range(3)))
+    codes = subject.mixer.encode(subject.held_out.images[asked])
+    for ours, theirs in zip(few.codes(asked), codes, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+        assert not torch.allclose(ours, theirs.roll(1, dims=0), atol=1e-6)
 
 
 def test_another_seed_mixes_other_pictures_and_more_samples_begin_with_the_same(

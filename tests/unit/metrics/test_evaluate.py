@@ -11,7 +11,14 @@ from mixnmatch.bundle import ModelBundle, load_bundle
 from mixnmatch.config import EvaluationConfig, RunConfig
 from mixnmatch.data.store import Dataset, open_dataset
 from mixnmatch.errors import DataError
-from mixnmatch.metrics.evaluate import ALL, applicable, evaluate, metric_names
+from mixnmatch.metrics.evaluate import (
+    ALL,
+    applicable,
+    evaluate,
+    metric_names,
+    oracle_files,
+    teach_oracles,
+)
 from mixnmatch.metrics.figures import flat
 from mixnmatch.metrics.judge import judge_rows, load_judge
 from mixnmatch.metrics.measure import Observer, Subject, join, parts_of
@@ -65,6 +72,9 @@ def test_every_figure_has_a_group_and_every_group_its_exhibits(make: MakeSubject
     assert all(evaluation.exhibits.values())
     assert evaluation.seconds.keys() == evaluation.exhibits.keys()
     assert list(evaluation.protocol["extractors"]) == ["factors"]
+    oracles = evaluation.protocol["oracles"]
+    assert oracles["classifier_sha256"] == evaluation.protocol["extractors"]["factors"]
+    assert oracles["localiser_sha256"] is None
     assert evaluate(subject).exhibits == {}
 
 
@@ -114,6 +124,37 @@ def test_pictures_without_a_label_among_others(make: MakeSubject, tiny_dataset: 
     labels[:] = [None] * len(labels)
     with pytest.raises(DataError, match="0 pictures with labels are too few to teach a judge"):
         load_judge(some, 32, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "needed"),
+    [
+        ("all", {"classifier", "localiser"}),
+        ("factors", {"classifier"}),
+        ("keypoints,masks", {"localiser"}),  # of masks alone, as no keypoint is named
+        ("masks,codes", set()),
+    ],
+)
+def test_what_is_taught_before_is_what_an_evaluation_needs(
+    metrics: str,
+    needed: set[str],
+    make: MakeSubject,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MIXNMATCH_CACHE", str(tmp_path))
+    subject = make(metrics=metrics)
+    assert not subject.dataset.info.parts
+    files = oracle_files(subject.dataset, subject.image_size, subject.config)
+    assert files.keys() == needed
+    teach_oracles(subject.dataset, subject.image_size, subject.config)
+    assert sorted(tmp_path.iterdir()) == sorted(files.values())
+    taught = {file: file.stat().st_mtime_ns for file in files.values()}
+    recorded = evaluate(subject).protocol["oracles"]
+    known = {name for name in ("classifier", "localiser") if recorded[f"{name}_sha256"]}
+    assert known == needed
+    made = {file for file in tmp_path.iterdir() if not file.name.startswith("features-")}
+    assert {file: file.stat().st_mtime_ns for file in made} == taught
 
 
 def test_few_samples_are_spread_over_all_categories(make: MakeSubject) -> None:

@@ -39,6 +39,10 @@ def without_masks(tiny_dataset: Dataset) -> Dataset:
         def __getitem__(self, index: int) -> Record:
             return replace(super().__getitem__(index), mask=None)
 
+        @property
+        def masked(self) -> np.ndarray:  # type: ignore[override]
+            return np.zeros(len(self), dtype=bool)
+
     bare = copy.copy(tiny_dataset)
     bare.__class__ = Bare
     return bare

@@ -11,7 +11,7 @@ from torch import nn
 
 from mixnmatch.errors import RunError
 from mixnmatch.metrics import oracles
-from mixnmatch.metrics.oracles import load_or_train
+from mixnmatch.metrics.oracles import load_or_train, oracle_file, weights_digest
 
 MEASURED = {"accuracy": {"shape": 0.1 + 0.2}, "held_out": 7, "names": ["a", None]}
 
@@ -40,7 +40,7 @@ class Teacher:
             network(torch.arange(12.0).view(4, 3))
             return MEASURED
 
-        return network, load_or_train(name, key, network, train)
+        return network, load_or_train(oracle_file(name, key), network, train)
 
 
 def same(left: nn.Module, right: nn.Module) -> bool:
@@ -55,6 +55,7 @@ def test_what_is_cached_is_what_was_trained(cache: Path) -> None:
     assert teacher.lessons == 1
     assert measured == again == MEASURED
     assert same(trained, loaded)
+    assert weights_digest(trained) == weights_digest(loaded) != weights_digest(nn.Linear(3, 2))
     for network in (trained, loaded):
         assert not network.training
         assert not any(weight.requires_grad for weight in network.parameters())

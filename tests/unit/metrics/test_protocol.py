@@ -34,7 +34,7 @@ def test_the_protocols_and_the_names_of_their_figures() -> None:
 
 
 def test_what_is_recorded(subject: Subject) -> None:
-    recorded = describe(subject, {"inception": "6726825d"})
+    recorded = describe(subject, {"inception": "6726825d"}, {"classifier": "ab12"})
     assert json.loads(json.dumps(recorded)) == recorded
     assert all(isinstance(section, dict) for section in recorded.values())
     generated, real = recorded["generated"], recorded["real"]
@@ -57,7 +57,12 @@ def test_what_is_recorded(subject: Subject) -> None:
     assert (real["mixed_split"], real["mixed"]) == ("test", info.splits["test"])
     assert real["seen_in_training"] is None
     assert recorded["extractors"] == {"inception": "6726825d"}
-    assert recorded["oracles"]["classifier_steps"] == 3
+    assert recorded["oracles"] == {
+        "classifier_steps": 3,
+        "classifier_sha256": "ab12",
+        "localiser_steps": subject.config.localiser_steps,
+        "localiser_sha256": None,
+    }
     assert recorded["versions"]["torch"] == torch.__version__.partition("+")[0]
 
 

@@ -280,6 +280,8 @@ def test_labels_alone_and_nothing_at_all(subject: Subject, quick: None, inceptio
 
 
 def test_the_same_seed_gives_the_same_figures(subject: Subject) -> None:
+    measure = QualityMeasure(subject)
+    assert [*map(id, measure.needs())] == [*map(id, measure.needs())]
     figures = measured(subject)  # with features from the cache or not
     assert measured(subject) == figures
     assert measured(replace(subject, seed=1)) != figures

@@ -119,6 +119,21 @@ def test_a_damaged_file_is_made_again(subject: Subject, damage: Callable[[Path],
     assert np.array_equal(kept["features"], seen["features"])
 
 
+def test_it_is_read_once_and_not_sent(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    preparation = RealFeatures(subject, Means(), "test")
+    empty = len(pickle.dumps(preparation))
+    preparation.keep(observed(preparation))
+    kept = preparation.load()
+    assert kept is not None
+    preparation.file.unlink()
+    assert preparation.load() is kept
+    sent = pickle.dumps(preparation)
+    assert len(sent) == empty
+    again = pickle.loads(sent)
+    assert again.file == preparation.file
+    assert again.load() is None
+
+
 def test_another_key_s_file_is_damaged(subject: Subject) -> None:
     train, test = RealFeatures(subject, Means()), RealFeatures(subject, Means(), "test")
     train.keep(observed(train))
