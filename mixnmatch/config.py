@@ -233,13 +233,29 @@ class RunConfig:
     """Steps between two records of the losses."""
     checkpoint_every_steps: int = 1000
     """Steps between two checkpoints."""
+    checkpoint_keep: int = 2
+    """Number of the last checkpoints that are kept."""
+    checkpoint_best: str | None = None
+    """Figure of the evaluations in training by which the best state is kept too, for instance
+    ``frechet_factors_512``; none: no best one."""
     sample_every_steps: int = 1000
     """Steps between two sample grids."""
 
     def __post_init__(self) -> None:
         require(0 <= self.seed <= LARGEST_SEED, "seed", self.seed, f"from 0 to {LARGEST_SEED}")
-        for name in ("log_every_steps", "checkpoint_every_steps", "sample_every_steps"):
+        for name in (
+            "log_every_steps",
+            "checkpoint_every_steps",
+            "checkpoint_keep",
+            "sample_every_steps",
+        ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(
+            self.checkpoint_best is None or self.evaluation.every_steps > 0,
+            "checkpoint_best",
+            self.checkpoint_best,
+            "none without evaluations in training (evaluation.every_steps)",
+        )
         parts, pack = self.compute.micro_batches, self.model.pack_size
         for name, size in (("stage1", self.stage1.batch_size), ("stage2", self.stage2.batch_size)):
             require(

@@ -6,6 +6,7 @@
     * DataError     a picture, a box or a data set
     * ModelError    a checkpoint or a model bundle
   * RunError        work that began and failed; command lines exit with 1
+    * DivergenceError   training whose losses are no numbers any more
   * Stopped         work that was asked to end early, and has saved what it had; exit with 143
 
 Every message is one line that names the thing, its value and what would be right.
@@ -38,6 +39,10 @@ class ModelError(InputError):
 
 class RunError(MixNMatchError):
     """Work that began could not be finished."""
+
+
+class DivergenceError(RunError):
+    """A training's losses are no numbers any more: its settings are to blame."""
 
 
 class Stopped(MixNMatchError):  # noqa: N818  it is no error, but ends work as one does

@@ -14,6 +14,7 @@ from mixnmatch.commands.options import (
     read_config,
     write_config,
 )
+from mixnmatch.metrics.report import finite_or_null
 
 HEADLINES = (
     "disentanglement_accuracy",
@@ -31,7 +32,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "train",
         help="train a model in this process (no Ray, no MLflow)",
         description="Train generator and encoders (stage 1), then the shape extractor (stage 2). "
-        "Run again with the same --out to go on from the last checkpoint.",
+        "Run again with the same --out to go on from the last checkpoint; SIGTERM saves one more "
+        "and ends the run with exit status 143.",
         epilog="example: mixnmatch train data/birds --out runs/birds "
         "--set model.image_size=64 --set stage1.steps=20000",
     )
@@ -50,15 +52,17 @@ def run(args: argparse.Namespace) -> int:
     from mixnmatch.data.store import open_dataset
     from mixnmatch.device import choose_device
     from mixnmatch.recorder import FolderRecorder
-    from mixnmatch.training.checkpoints import FolderCheckpoints, check_same_run
+    from mixnmatch.training.checkpoints import check_same_run, folder_checkpoints
     from mixnmatch.training.run import Run, Worker, check, train
+    from mixnmatch.training.signals import OnNotice, listening
+    from mixnmatch.training.size import kept_line
 
     config = read_config(args, args.out / CONFIG_NAME)
     dataset = open_dataset(args.data)
     worker = Worker(device=choose_device(args.device))
     stages = STAGES[args.stage]
     check(config, dataset, stages, args.out)
-    checkpoints = FolderCheckpoints(args.out / "checkpoints")
+    checkpoints = folder_checkpoints(args.out, config)
     # Before the configuration is written, so that a refused one does not take the run's place.
     if (state := checkpoints.load()) is not None:
         check_same_run(state, config, fingerprint=dataset.info.fingerprint, stages=stages)
@@ -67,22 +71,28 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"would train stage {args.stage} on {len(dataset)} pictures of {args.data}, "
             f"{config.stage1.steps if 1 in stages else 0} + "
-            f"{config.stage2.steps if 2 in stages else 0} steps on {worker.device}, into {args.out}"
+            f"{config.stage2.steps if 2 in stages else 0} steps on {worker.device}, "
+            f"into {args.out}; {kept_line(config)}"
         )
         return 0
     write_config(config, args.out / CONFIG_NAME)
-    metrics = train(
-        Run(
-            config=config,
-            dataset=dataset,
-            out=args.out,
-            recorder=FolderRecorder(args.out),
-            checkpoints=checkpoints,
-            worker=worker,
-        ),
-        stages,
-    )
-    print(json.dumps(metrics, indent=2) if args.json else summary(args.out, metrics))
+    with listening():
+        metrics = train(
+            Run(
+                config=config,
+                dataset=dataset,
+                out=args.out,
+                recorder=FolderRecorder(args.out),
+                checkpoints=checkpoints,
+                worker=worker,
+                supervisor=OnNotice(),
+            ),
+            stages,
+        )
+    if args.json:
+        print(json.dumps(finite_or_null(metrics), indent=2))
+    else:
+        print(summary(args.out, metrics))
     return 0
 
 

@@ -175,6 +175,11 @@ class Place:
         except FileNotFoundError as error:
             raise DataError(f"{self.full(path)}: no such file") from error
 
+    def move(self, path: str, to: str) -> None:
+        """Give a file another name, in the place of a file that has it already."""
+        with self._failures(path):
+            self._system.move(self._at(path), self._at(to))
+
     def remove(self, path: str) -> None:
         """Remove a file."""
         with self._failures(path):

@@ -14,7 +14,7 @@ from mixnmatch.codes import sample_tied
 from mixnmatch.config import Stage1Config, Stage2Config
 from mixnmatch.data.batches import Batch, evaluation_pictures
 from mixnmatch.data.store import Dataset
-from mixnmatch.errors import RunError
+from mixnmatch.errors import DivergenceError
 from mixnmatch.metrics.masks import mask_contrast
 from mixnmatch.recorder import Recorder
 from mixnmatch.sheets import training_sheet
@@ -111,13 +111,13 @@ def finite(losses: dict[str, Float[Tensor, ""]], stage: TrainingStage) -> dict[s
     """Read losses, and refuse to go on from one that is not a number before it is saved.
 
     Raises:
-        RunError: Naming the term.
+        DivergenceError: Naming the term.
     """
     read = torch.stack([loss.float() for loss in losses.values()]).tolist()  # waits but once
     values = dict(zip(losses, read, strict=True))
     bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
     if bad:
-        raise RunError(
+        raise DivergenceError(
             f"stage {stage.number}, step {stage.steps_done}: {', '.join(bad)}; the last checkpoint "
             f"is good: resume with a smaller learning rate (--set stage{stage.number}.lr=…)"
         )

@@ -5,7 +5,6 @@ import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -16,11 +15,11 @@ from mixnmatch.data.batches import TrainingSet
 from mixnmatch.data.store import Dataset
 from mixnmatch.device import keep_freed_memory
 from mixnmatch.errors import DataError, InputError, Stopped
-from mixnmatch.metrics.evaluate import applicable, evaluate
+from mixnmatch.files import whole_file
+from mixnmatch.metrics.evaluate import Evaluation, applicable, evaluate, metric_names
 from mixnmatch.metrics.measure import Subject
 from mixnmatch.metrics.weights import find_weights
 from mixnmatch.recorder import Recorder
-from mixnmatch.sheets import written_whole
 from mixnmatch.training.checkpoints import (
     Checkpoints,
     State,
@@ -79,7 +78,7 @@ class Run:
     progress: bool = True
     """Whether worker 0 shows a progress bar, where stderr is a terminal."""
     supervisor: Supervisor = field(default_factory=Unsupervised)
-    """May end the run early, and hears of its evaluations."""
+    """May end the run early."""
     clock: "Clock" = field(default_factory=lambda: Clock())
     """Of this process's part of the run."""
 
@@ -114,11 +113,14 @@ def check(
         world_size: Number of its workers.
 
     Raises:
-        InputError: If the weights of a measure are missing, or the bundle that stage 2 begins with.
+        InputError: If the weights of a measure are missing, or the bundle that stage 2 begins with,
+            or nothing measures the figure that the best state is kept by.
         DataError: If there are no pictures, or too few for a batch, or none to evaluate.
     """
     applicable(dataset, config.evaluation)
     find_weights(config.evaluation.inception_weights)
+    if config.checkpoint_best is not None:
+        _check_best(config.checkpoint_best, config.evaluation, dataset)
     if stages == (2,) and out is not None:
         _stage1_bundle(config, out / BUNDLE)
     pictures = TrainingSet(dataset, config.model.image_size, "train")
@@ -127,6 +129,17 @@ def check(
             pictures.check_batches(schedule.batch_size, world_size)
     if dataset.info.factors and not len(dataset.indices("test")):
         raise DataError(f"{dataset.path}: has no pictures of split 'test' to mix")
+
+
+def _check_best(name: str, config: EvaluationConfig, dataset: Dataset) -> None:
+    names = metric_names(dataset, replace(config, samples=config.every_samples))
+    # What stage 2 alone has is not measured within stage 1.
+    names = {name for name in names if not name.startswith("feature_")}
+    if name not in names:
+        raise InputError(
+            f"checkpoint_best is {name}: no evaluation in training measures it; they measure "
+            f"{', '.join(sorted(name for name in names if '/' not in name))}"
+        )
 
 
 def train(run: Run, stages: tuple[int, ...] = (1, 2)) -> dict[str, float]:
@@ -217,8 +230,9 @@ def _train_stage(
         while stage.steps_done < schedule.steps:
             batch = journal.next_batch(batches)
             reason = run.supervisor.stop()
+            evaluates = _evaluates_after(run, stage)
             log = due(config.log_every_steps, 1)
-            save = due(config.checkpoint_every_steps, 1) or reason is not None
+            save = due(config.checkpoint_every_steps, 1) or evaluates or reason is not None
             # Losses are of the weights before the step; the norms of its gradients tell whether
             # those after it, which are saved, are numbers as well.
             losses = stage.step(batch, watch=log or save)
@@ -230,28 +244,27 @@ def _train_stage(
                 bar.set_postfix_str(" ".join(f"{k} {values[k]:.2f}" for k in SHOWN if k in values))
             if due(config.sample_every_steps) and worker.leads:
                 journal.sample_sheet()
-            if stage.steps_done < schedule.steps and _evaluates_now(run, stage) and worker.leads:
-                _watch(run, stage, journal)
+            # Saved with the state, so that whoever takes the one has the other.
+            figures = {"stage": float(stage.number), "step": float(journal.step)}
+            if evaluates and worker.leads:
+                figures |= _watch(run, stage, journal)
+            if stage.steps_done == schedule.steps:
+                stage.settle()
             if save:
-                run.checkpoints.save(
-                    _state(run, stage) if worker.leads else None,
-                    {"stage": float(stage.number), "step": float(journal.step)},
-                )
+                run.checkpoints.save(_state(run, stage) if worker.leads else None, figures)
             if reason is not None:
                 raise Stopped(
                     f"{reason}: stopped at step {stage.steps_done} of stage {stage.number}, which "
                     "is saved; run the same again to go on"
                 )
-    return _finish_stage(run, stage, journal) if worker.leads else {}
+    return _finish_stage(run, stage, journal.step) if worker.leads else {}
 
 
-def _finish_stage(run: Run, stage: TrainingStage, journal: Journal) -> dict[str, float]:
+def _finish_stage(run: Run, stage: TrainingStage, step: int) -> dict[str, float]:
     state = run.out / f"stage{stage.number}.pt"
     save_state(_state(run, stage), state)
     run.recorder.artifact(state, "checkpoints")
-    metrics = _evaluate(run, stage, journal.step)
-    if _evaluates_now(run, stage):
-        _watch(run, stage, journal)
+    metrics = _evaluate(run, stage, step)
     # Only now: stage 2 alone takes the bundle that it finds for a finished one.
     save_bundle(replace(current_bundle(stage, run.dataset), metrics=metrics), run.out / BUNDLE)
     run.recorder.artifact(run.out / BUNDLE)
@@ -262,38 +275,42 @@ def _state(run: Run, stage: TrainingStage) -> State:
     return {**stage.state_dict(), "data": run.dataset.info.fingerprint}
 
 
-def _evaluates_now(run: Run, stage: TrainingStage) -> bool:
-    """Whether an evaluation within stage 1 is due, which its end may have beside that of a model.
+def _evaluates_after(run: Run, stage: TrainingStage) -> bool:
+    """Whether the step to come is followed by an evaluation within stage 1.
 
-    Runs are compared by them, at equal numbers of pictures seen.
+    Its end has one beside that of the model: runs are compared by them, at equal numbers of
+    pictures seen and of samples.
     """
     every = run.config.evaluation.every_steps
-    return stage.number == 1 and every > 0 and stage.steps_done % every == 0
+    return stage.number == 1 and every > 0 and (stage.steps_done + 1) % every == 0
 
 
-def _watch(run: Run, stage: TrainingStage, journal: Journal) -> None:
+def _watch(run: Run, stage: TrainingStage, journal: Journal) -> dict[str, float]:
     """Evaluate in training, on fewer pictures, under names that say so."""
-    evaluation = run.config.evaluation
-    metrics, _ = _measured(run, stage, replace(evaluation, samples=evaluation.every_samples))
-    run.recorder.metrics({f"training/{n}": value for n, value in metrics.items()}, journal.step)
-    run.supervisor.evaluated(metrics, journal.images)
+    config = run.config.evaluation
+    metrics, evaluation = _measured(run, stage, replace(config, samples=config.every_samples))
+    figures = {f"training/{name}": value for name, value in metrics.items()}
+    run.recorder.metrics(figures, journal.step)
+    if (name := run.config.checkpoint_best) is not None:
+        run.checkpoints.save_best(_state(run, stage), name, evaluation.figures[name])
     journal.pause(metrics["evaluation/seconds"])
+    return {**figures, "images": float(journal.images)}
 
 
 def _evaluate(run: Run, stage: TrainingStage, step: int) -> dict[str, float]:
-    metrics, protocol = _measured(run, stage, run.config.evaluation)
+    metrics, evaluation = _measured(run, stage, run.config.evaluation)
     run.recorder.metrics(metrics, step)
     file = run.out / PROTOCOL
-    with written_whole(file) as partial:
-        partial.write_text(json.dumps(protocol, indent=2) + "\n", encoding="utf-8")
+    with whole_file(file) as partial:
+        partial.write_text(json.dumps(evaluation.protocol, indent=2) + "\n", encoding="utf-8")
     run.recorder.artifact(file)
     return metrics
 
 
 def _measured(
     run: Run, stage: TrainingStage, config: EvaluationConfig
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """The figures, and what they depend on beside the model."""
+) -> tuple[dict[str, float], Evaluation]:
+    """The numbers to record, and the evaluation that they are from."""
     began = time.monotonic()
     stage.settle()
     with stage.evaluating():
@@ -304,7 +321,7 @@ def _measured(
     metrics["evaluation/samples"] = float(config.samples)
     metrics["evaluation/seconds"] = seconds
     metrics["evaluation/time_share"] = run.clock.evaluated(seconds)
-    return metrics, evaluation.protocol
+    return metrics, evaluation
 
 
 def _stage1_bundle(config: RunConfig, path: Path) -> ModelBundle:

@@ -1,22 +1,34 @@
 import contextlib
+import json
 import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
 
 from mixnmatch.config import RunConfig
-from mixnmatch.errors import InputError, ModelError
+from mixnmatch.data.places import Place
+from mixnmatch.data.store import Dataset
+from mixnmatch.errors import ConfigError, InputError, ModelError, RunError
+from mixnmatch.metrics.figures import Figure
+from mixnmatch.recorder import FolderRecorder
 from mixnmatch.settings import override, to_dict
 from mixnmatch.training.checkpoints import (
     FolderCheckpoints,
+    KeptStates,
     check_same_run,
+    folder_checkpoints,
     load_state,
     save_state,
+    tensor_bytes,
 )
+from mixnmatch.training.run import Run, check, train
+from mixnmatch.training.size import kept_line, state_bytes
+from mixnmatch.training.stage1 import CodeStage
+from mixnmatch.training.stored import StoredCheckpoints
 
 
 def state_of(step: int = 3, stage: int = 1) -> dict[str, Any]:
@@ -58,12 +70,17 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(
     path = tmp_path / "state.pt"
     save_state(state_of(step=1), path)
 
-    def full(state: object, file: Path) -> None:
-        Path(file).write_bytes(b"half a state")
-        raise OSError(28, "No space left on device")
+    def full(state: object, file: IO[bytes]) -> None:
+        file.write(b"half a state")
+        try:
+            raise OSError(28, "No space left on device")
+        finally:
+            raise RuntimeError("unexpected pos 576 vs 534")  # what torch makes of it
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(
+        RunError, match=r"state\.pt: the disk is full: .* needs [\d,]+ bytes, [\d,]+"
+    ):
         save_state(state_of(step=2), path)
     assert names(tmp_path) == ["state.pt"]
     assert load_state(path)["steps_done"] == 1
@@ -193,3 +210,126 @@ def test_settings_that_the_state_does_not_know_have_their_defaults() -> None:
     weights = replace(RunConfig().weights, encode_z=1.0)
     with pytest.raises(InputError, match=r"weights\.encode_z = 5\.0, not 1\.0"):
         check_same_run(state, replace(RunConfig(), weights=weights))
+
+
+def figure(value: float, better: str | None = "lower") -> Figure:
+    return Figure(value=value, better=better)
+
+
+@pytest.fixture(params=["folder", "memory", "file"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> KeptStates:
+    """The same contract wherever the states are."""
+    if request.param == "folder":
+        return FolderCheckpoints(tmp_path / "states")
+    if request.param == "memory":
+        return StoredCheckpoints(Place(f"memory://{tmp_path.name}/states"))
+    return StoredCheckpoints(Place(f"file://{tmp_path}/states"))
+
+
+def test_the_last_and_the_best_are_kept_anywhere(kept: KeptStates) -> None:
+    assert (kept.load(), kept.latest(), kept.best()) == (None, None, None)
+    for step, value in [(10, 9.0), (20, 4.0), (30, 5.0), (40, float("nan"))]:
+        kept.save_best(state_of(step), "frechet_8", figure(value))
+        kept.save(state_of(step), {})
+    assert [name for name in kept.names() if name.endswith(".pt")] == [
+        "best-stage1-step00000020.pt",
+        "stage1-step00000030.pt",
+        "stage1-step00000040.pt",
+    ]
+    best = kept.best()
+    assert best == "best-stage1-step00000020.pt"
+    assert kept.read(best)["steps_done"] == 20
+    state = kept.load()
+    assert state is not None
+    assert state["steps_done"] == 40
+    assert torch.equal(state["modules"]["net"]["weight"], torch.arange(500.0))
+    kept.save_best(state_of(50), "frechet_8", figure(1.0))
+    assert [name for name in kept.names() if name.startswith("best-")] == [
+        "best-stage1-step00000050.pt"
+    ]
+    kept.save(None, {})  # what the other workers do
+
+
+def test_more_is_better_of_other_figures(kept: KeptStates) -> None:
+    for step, value in [(10, 0.2), (20, 0.4), (30, 0.3)]:
+        kept.save_best(state_of(step), "accuracy", figure(value, "higher"))
+    assert kept.best() == "best-stage1-step00000020.pt"
+    # Values of another figure say nothing about this one.
+    kept.save_best(state_of(40), "frechet_8", figure(300.0))
+    assert kept.best() == "best-stage1-step00000040.pt"
+    with pytest.raises(InputError, match="checkpoint_best is seconds: neither more nor less"):
+        kept.save_best(state_of(50), "seconds", figure(1.0, None))
+
+
+def test_an_object_that_cannot_be_moved_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = StoredCheckpoints(Place(f"file://{tmp_path}/states"))
+    kept.save(state_of(1), {})
+
+    def broken(self: Place, path: str, to: str) -> None:
+        raise RunError(f"{to}: the storage failed")
+
+    monkeypatch.setattr(Place, "move", broken)
+    with pytest.raises(RunError, match="the storage failed"):
+        kept.save(state_of(2), {})
+    assert names(tmp_path / "states") == ["stage1-step00000001.pt"]
+
+
+def test_what_killed_saves_left_is_cleared_away(tmp_path: Path) -> None:
+    checkpoints = FolderCheckpoints(tmp_path)
+    (tmp_path / ".stage1-step00000002.pt.77.partial").write_bytes(b"half")
+    checkpoints.save(state_of(3), {})
+    assert names(tmp_path) == ["stage1-step00000003.pt"]
+
+
+def test_the_size_is_known_before(tiny: RunConfig, tmp_path: Path, make_batch: Any) -> None:
+    stage = CodeStage(tiny)
+    stage.step(make_batch())
+    size = tensor_bytes(stage.state_dict())
+    assert state_bytes(tiny.model) == pytest.approx(size, rel=0.02)
+    save_state(stage.state_dict(), tmp_path / "state.pt")
+    assert (tmp_path / "state.pt").stat().st_size == pytest.approx(size, rel=0.1)
+    assert "the last 2 kept: at most" in kept_line(tiny)
+    watched = override(tiny, {"evaluation.every_steps": 2, "checkpoint_best": "frechet_factors_8"})
+    assert "and the best one kept" in kept_line(watched)
+
+
+def test_settings_of_the_best_state_are_checked(tiny: RunConfig, tiny_dataset: Dataset) -> None:
+    with pytest.raises(ConfigError, match=r"none without evaluations in training"):
+        override(tiny, {"checkpoint_best": "frechet_factors_8"})
+    with pytest.raises(ConfigError, match="checkpoint_keep is 0: it must be at least 1"):
+        override(tiny, {"checkpoint_keep": 0})
+    every = {"evaluation.every_steps": 2, "evaluation.every_samples": 16}
+    check(override(tiny, {**every, "checkpoint_best": "frechet_factors_16"}), tiny_dataset)
+    for name in ("frechet_factors_8", "feature_disentanglement_accuracy"):
+        with pytest.raises(InputError, match=f"checkpoint_best is {name}: no evaluation in train"):
+            check(override(tiny, {**every, "checkpoint_best": name}), tiny_dataset)
+
+
+def test_a_run_keeps_its_best_state(tiny: RunConfig, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    changes = {
+        "stage1.steps": 3,
+        "evaluation.every_steps": 1,
+        "evaluation.every_samples": 8,
+        "checkpoint_keep": 1,
+        "checkpoint_best": "frechet_factors_8",
+    }
+    config = override(tiny, changes)
+    kept = folder_checkpoints(tmp_path, config)
+    recorder = FolderRecorder(tmp_path)
+    run = Run(
+        config=config, dataset=tiny_dataset, out=tmp_path, recorder=recorder, checkpoints=kept
+    )
+    train(run, (1,))
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    seen = {
+        line["step"]: line["values"]["training/frechet_factors_8"]
+        for line in lines
+        if "training/frechet_factors_8" in line["values"]
+    }
+    best = kept.best()
+    assert best is not None
+    assert set(seen) == {1, 2, 3}
+    assert kept.read(best)["steps_done"] == min(seen, key=lambda step: (seen[step], step))
+    assert [path.name for path in kept.files()] == ["stage1-step00000003.pt"]

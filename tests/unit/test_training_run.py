@@ -388,19 +388,15 @@ def test_one_worker_alone_averages_nothing() -> None:
     assert torch.equal(parameter.grad, torch.ones(2))
 
 
-class Watchful:
-    """Ends a run before a step, and notes what it hears."""
+class Impatient:
+    """Ends a run with a certain step."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
-        self.heard: list[tuple[int, float]] = []
 
     def stop(self) -> str | None:
         self.left -= 1
         return "enough" if self.left == 0 else None
-
-    def evaluated(self, figures: Mapping[str, float], images: int) -> None:
-        self.heard.append((images, figures["evaluation/samples"]))
 
 
 @pytest.mark.parametrize("steps", [1, 3, 4, 5])
@@ -408,7 +404,7 @@ def test_a_run_that_is_asked_to_end_saves_the_step_it_was_at(
     steps: int, make_run: MakeRun, undisturbed: Run
 ) -> None:
     with pytest.raises(Stopped, match="enough: stopped at step"):
-        train(make_run(supervisor=Watchful(steps)))
+        train(make_run(supervisor=Impatient(steps)))
     second = Notes()
     run = make_run(recorder=second)
     train(run)
@@ -417,10 +413,21 @@ def test_a_run_that_is_asked_to_end_saves_the_step_it_was_at(
         assert same(final(run, stage), final(undisturbed, stage))
 
 
-def test_a_supervisor_hears_of_evaluations_within_stage_1(
-    make_run: MakeRun, config: RunConfig
+def test_states_come_with_the_figures_of_evaluations(
+    make_run: MakeRun, config: RunConfig, tmp_path: Path
 ) -> None:
-    often = replace(config.evaluation, every_steps=2, every_samples=9)
-    watchful = Watchful(-1)
-    train(make_run(config=replace(config, evaluation=often), supervisor=watchful), (1,))
-    assert watchful.heard == [(8, 9), (16, 9)]
+    class Kept(FolderCheckpoints):
+        def save(self, state: Any, metrics: dict[str, float]) -> None:
+            super().save(state, metrics)
+            heard[metrics["step"]] = metrics
+
+    heard: dict[float, dict[str, float]] = {}
+    often = replace(config.evaluation, every_steps=3, every_samples=9)
+    run = make_run(
+        config=replace(config, evaluation=often, stage1=replace(config.stage1, steps=6)),
+        checkpoints=Kept(tmp_path / "kept"),
+    )
+    train(run, (1,))
+    assert list(heard) == [2, 3, 4, 6]
+    assert [figures.get("images") for figures in heard.values()] == [None, 12, None, 24]
+    assert heard[3]["training/evaluation/samples"] == heard[6]["training/evaluation/samples"] == 9
