@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 from mixnmatch.config import RunConfig  # noqa: E402
 from mixnmatch.settings import override  # noqa: E402
 from mixnmatch_platform.experiment import main  # noqa: E402
-from mixnmatch_platform.sweep import SearchSpace, Sweep  # noqa: E402
+from mixnmatch_platform.sweep import Halving, Objective, SearchSpace, Sweep  # noqa: E402
 
 SWEEP = Sweep(
     name="cub",
@@ -27,9 +27,11 @@ SWEEP = Sweep(
     config=override(
         RunConfig(),
         {
-            "stage1.steps": 73_000,
+            "stage1.steps": 72_000,
             "stage2.steps": 49_000,
             "evaluation.samples": 5000,
+            "evaluation.every_steps": 8000,
+            "evaluation.every_samples": 2000,
             "evaluation.inception_weights": "download",
             "checkpoint_every_steps": 2000,
         },
@@ -53,9 +55,10 @@ SWEEP = Sweep(
     concurrent=4,
     workers=1,
     cpus_per_worker=4,
-    use_gpu=True,
-    metric="fid_5k",
-    mode="min",
+    gpus_per_worker=1,
+    objectives=(Objective("fid_5k", "min"),),
+    # A ninth of stage 1 for all, a third for the better third; stage 2 for a third of those.
+    halving=Halving(first_images=8_000 * 12, factor=3, metric="fid_2k"),
 )
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 from mixnmatch.config import RunConfig  # noqa: E402
 from mixnmatch.settings import override  # noqa: E402
 from mixnmatch_platform.experiment import main  # noqa: E402
-from mixnmatch_platform.sweep import SearchSpace, Sweep  # noqa: E402
+from mixnmatch_platform.sweep import Objective, SearchSpace, Sweep  # noqa: E402
 
 SWEEP = Sweep(
     name="demo",
@@ -52,8 +52,7 @@ SWEEP = Sweep(
     ),
     trials=4,
     concurrent=2,
-    metric="disentanglement_accuracy",
-    mode="max",
+    objectives=(Objective("disentanglement_accuracy", "max"),),
     refit_steps=1600,
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mixnmatch import __version__
 from mixnmatch.cli import run_program
 
-COMMANDS = ("ingest", "train", "evaluate", "promote", "champion")
+COMMANDS = ("ingest", "train", "evaluate", "promote", "champion", "stop", "sync", "reap")
 """Modules of ``mixnmatch_platform.commands``, in the order of the help."""
 
 

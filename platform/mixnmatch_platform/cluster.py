@@ -81,15 +81,21 @@ def check_placeable(needed: Mapping[str, float], *, fixed: bool) -> None:
             print(f"{text}; waiting for them", file=sys.stderr, flush=True)
 
 
-def group_resources(workers: int, *, use_gpu: bool, cpus_per_worker: float) -> dict[str, float]:
+def group_resources(
+    workers: int, *, gpus_per_worker: float, cpus_per_worker: float
+) -> dict[str, float]:
     """What a worker group takes.
 
     Raises:
-        InputError: If a worker's share is too small.
+        InputError: If a worker's share is too small, or more than it can use.
     """
     if cpus_per_worker <= SPARED_CPUS:
         raise InputError(
             f"CPUs per worker are {cpus_per_worker:g}: must be more than {SPARED_CPUS}"
         )
+    if not 0 <= gpus_per_worker <= 1:
+        raise InputError(
+            f"GPUs per worker are {gpus_per_worker:g}: must be from 0 to 1, of which it uses one"
+        )
     cpus = {"CPU": workers * cpus_per_worker}
-    return cpus | ({"GPU": float(workers)} if use_gpu else {})
+    return cpus | ({"GPU": workers * gpus_per_worker} if gpus_per_worker else {})

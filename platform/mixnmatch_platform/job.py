@@ -1,34 +1,38 @@
 """One training run with its record in MLflow: what a process, a Ray worker or a trial executes."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mixnmatch.bundle import bundle_metrics
 from mixnmatch.config import RunConfig
 from mixnmatch.data.store import open_dataset
-from mixnmatch.errors import RunError
-from mixnmatch.recorder import FolderRecorder, Recorders
+from mixnmatch.recorder import FolderRecorder, Recorder, Recorders
 from mixnmatch.settings import flatten
-from mixnmatch.training.checkpoints import (
-    FILE_NAME,
-    Checkpoints,
-    FolderCheckpoints,
-    State,
-    load_state,
-)
+from mixnmatch.training.checkpoints import Checkpoints
 from mixnmatch.training.run import BUNDLE, Run, Worker, train
 from mixnmatch.training.supervision import Supervisor, Unsupervised
-from mixnmatch_platform.tracking import (
-    BOTH_STAGES,
-    DATA_TAG,
-    STAGES_TAG,
-    Tracking,
-    environment_tags,
-)
+from mixnmatch_platform.ending import ending, finishing, settle
+from mixnmatch_platform.environment import environment_tags, machine_tags
+from mixnmatch_platform.locks import hold
+from mixnmatch_platform.meter import metered
+from mixnmatch_platform.outbox import RUN_ID_FILE, Outbox
+from mixnmatch_platform.states import job_states
+from mixnmatch_platform.tracking import BOTH_STAGES, DATA_TAG, REASON_TAG, STAGES_TAG, Tracking
 
-RUN_ID_FILE = "mlflow-run-id"
+__all__ = [
+    "RUN_ID_FILE",
+    "Job",
+    "execute",
+    "figures",
+    "finishing",
+    "hold",
+    "settle",
+    "start_job",
+]
+
+SEED_TAG = "mixnmatch.seed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,25 +60,6 @@ class Job:
         return "1" if self.stages == (1,) else BOTH_STAGES
 
 
-class JobCheckpoints(FolderCheckpoints):
-    """States in the folder of a run, of which the newest may be one that Ray Train has kept.
-
-    Args:
-        out: Folder of the run.
-    """
-
-    def __init__(self, out: Path) -> None:
-        super().__init__(out / "checkpoints")
-        self._out = out
-
-    def load(self) -> State | None:
-        """The newest state, whether the run was in one process or on workers when it was saved."""
-        on_workers = self._out.glob(f"ray/*/stage?-step*/{FILE_NAME}")
-        kept = {path.parent.name: path for path in on_workers}
-        kept |= {path.stem: path for path in self.files()}
-        return load_state(kept[max(kept)]) if kept else None
-
-
 def start_job(
     tracking: Tracking,
     *,
@@ -87,8 +72,11 @@ def start_job(
     tags: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
     begin_from: Path | None = None,
+    patience_seconds: float = 0,
 ) -> Job:
     """Open the MLflow run of a job: a new one, or the one that ``out`` already belongs to.
+
+    A job that goes on does so without the store as well: its records wait then.
 
     Args:
         tracking: Store and experiment.
@@ -101,16 +89,15 @@ def start_job(
         tags: Tags of the run, beside those of code and machine.
         environment: Those of code and machine, where they are not this process's.
         begin_from: State of an earlier run to go on from.
+        patience_seconds: How long a new run waits for a store that is away.
 
     Raises:
-        InputError: If the store is away.
+        InputError: If the store is away and the run is a new one.
+        RunError: If the run that ``out`` belongs to was deleted, or is of another store.
     """
     out.mkdir(parents=True, exist_ok=True)
-    file = out / RUN_ID_FILE
-    if file.is_file():
-        run_id = file.read_text().strip()
-        tracking.reopen(run_id)
-    else:
+    run_id = tracking.resume_run(out)
+    if run_id is None:
         info = open_dataset(data).info
         run_id = tracking.start_run(
             name,
@@ -119,12 +106,12 @@ def start_job(
             tags={
                 **(environment or environment_tags()),
                 DATA_TAG: info.fingerprint,
+                SEED_TAG: str(config.seed),
                 **(tags or {}),
             },
+            folder=out,
+            patience_seconds=patience_seconds,
         )
-        partial = file.with_suffix(".partial")
-        partial.write_text(run_id)
-        partial.replace(file)
     return Job(
         config=config,
         data=data,
@@ -149,46 +136,45 @@ def execute(
         job: The run.
         worker: Which of its data-parallel workers this is.
         checkpoints: Where states are kept; files in the run's folder without it.
-        supervisor: May end it early, and hears of its evaluations.
+        supervisor: May end it early.
 
     Returns:
         The last evaluation's figures.
+
+    Raises:
+        RunError: If another process has the run's folder, or the training fails.
+        Stopped: If the supervisor ended it.
     """
-    run = Run(
-        config=job.config,
-        dataset=open_dataset(job.data),
-        out=job.out,
-        recorder=FolderRecorder(job.out),
-        checkpoints=checkpoints or JobCheckpoints(job.out),
-        begin_from=job.begin_from,
-        worker=worker,
-        supervisor=supervisor or Unsupervised(),
-    )
+    with _recorded(job, worker) as recorder:
+        return train(
+            Run(
+                config=job.config,
+                dataset=open_dataset(job.data),
+                out=job.out,
+                recorder=recorder,
+                checkpoints=checkpoints or job_states(job.out, job.config),
+                begin_from=job.begin_from,
+                worker=worker,
+                supervisor=supervisor or Unsupervised(),
+            ),
+            job.stages,
+        )
+
+
+@contextmanager
+def _recorded(job: Job, worker: Worker) -> Iterator[Recorder]:
+    """Where a worker records; worker 0 holds the run's folder, and begins and ends the run."""
     if not worker.leads:
-        return train(run, job.stages)
-    mlflow = job.tracking.recorder(job.run_id)
-    recorder = Recorders(run.recorder, mlflow)
-    try:
-        metrics = train(replace(run, recorder=recorder), job.stages)
-    finally:
-        mlflow.close()
-    job.tracking.set_tags(job.run_id, {STAGES_TAG: job.stage_tag})
-    return metrics
+        yield Recorders()
+        return
+    ended_before = Outbox(job.out).last_status() not in (None, "RUNNING")
+    with hold(job.out), closing(job.tracking.recorder(job.run_id, job.out)) as mlflow:
+        mlflow.status("RUNNING")
+        mlflow.tags(machine_tags() | ({REASON_TAG: ""} if ended_before else {}))
+        with ending(mlflow, {STAGES_TAG: job.stage_tag}), metered(mlflow, job.out, worker):
+            yield Recorders(FolderRecorder(job.out), mlflow)
 
 
 def figures(out: Path) -> dict[str, float]:
     """The figures that the finished run in a folder ended with."""
     return bundle_metrics(out / BUNDLE)
-
-
-@contextmanager
-def finishing(tracking: Tracking, run_id: str) -> Iterator[None]:
-    """End an MLflow run with the block: FINISHED, FAILED, or KILLED by hand."""
-    try:
-        yield
-    except BaseException as error:
-        by_hand = isinstance(error, KeyboardInterrupt | SystemExit)
-        with suppress(RunError):  # the first error is the one to tell
-            tracking.finish(run_id, "KILLED" if by_hand else "FAILED")
-        raise
-    tracking.finish(run_id, "FINISHED")

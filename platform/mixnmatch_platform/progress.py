@@ -1,10 +1,15 @@
 """One line on stderr for each thing that happens in a sweep, instead of Tune's tables."""
 
+import math
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.tune import Callback
+
+from mixnmatch_platform.search import NUMBER, OUTCOME, REASON, read_figures
+from mixnmatch_platform.space import Objective
 
 
 class SweepProgress(Callback):  # type: ignore[misc]  # ray is untyped
@@ -12,29 +17,37 @@ class SweepProgress(Callback):  # type: ignore[misc]  # ray is untyped
 
     Args:
         total: Number of trials of the sweep.
-        metric: The figure that the sweep optimises.
+        objectives: The figures that it optimises.
+        before: Trials by what became of them before this session.
     """
 
-    def __init__(self, total: int, metric: str) -> None:
+    def __init__(
+        self, total: int, objectives: Sequence[Objective], before: Mapping[str, int]
+    ) -> None:
         self._total = total
-        self._metric = metric
-        self._ended = 0
+        self._objectives = objectives
+        self._ended = sum(before.values()) - before["running"]
         self._began = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Name what was proposed."""
-        settings = ", ".join(f"{key} {_short(value)}" for key, value in trial.config.items())
-        self._say(f"{trial} starts: {settings}")
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        """Give the figure that a trial ends with."""
-        self._say(f"{trial}: {self._metric} {result.get(self._metric, float('nan')):.3f}")
+        settings = {key: value for key, value in trial.config.items() if key != NUMBER}
+        told = ", ".join(f"{key} {_short(value)}" for key, value in settings.items())
+        self._say(f"{trial} starts: {told}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Count a trial."""
-        self._end(f"{trial} finished")
+        """Tell what became of a trial."""
+        last = trial.last_result
+        if last.get(OUTCOME) == "stopped":
+            self._say(f"{trial}: {last[REASON]}")
+        elif last.get(OUTCOME) == "failed":
+            self._end(f"{trial} failed: {last[REASON]}")
+        elif last.get(OUTCOME) == "finished":
+            figures = read_figures(last)
+            values = [f"{o.metric} {figures.get(o.metric, math.nan):.3f}" for o in self._objectives]
+            self._end(f"{trial} finished: {', '.join(values)}")
+        else:
+            self._end(f"{trial} stopped early, at {last.get('images', 0):.0f} pictures")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count a trial that failed for good, with its reason."""

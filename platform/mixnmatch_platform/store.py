@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +11,15 @@ from mixnmatch.errors import InputError, MixNMatchError, RunError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import RunTag
 
 __all__ = [
+    "answers",
     "artifact_location",
     "connect",
     "connect_existing",
+    "cut",
+    "cut_tags",
     "home_folder",
     "mlflow_errors",
     "new_client",
@@ -33,6 +37,7 @@ SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 PROBE_SECONDS = 4
+TAG_LENGTH = 5000
 
 
 def home_folder() -> Path:
@@ -118,6 +123,15 @@ def probe(uri: str) -> None:
             connection.execute("PRAGMA schema_version")
 
 
+def answers(uri: str) -> bool:
+    """Whether the store gives a sign of life."""
+    try:
+        probe(uri)
+    except Exception:  # whatever the connection gives
+        return False
+    return True
+
+
 @contextmanager
 def mlflow_errors(doing: str, kind: type[MixNMatchError] = RunError) -> Iterator[None]:
     """Turn MLflow's errors into one line of ours.
@@ -137,6 +151,19 @@ def mlflow_errors(doing: str, kind: type[MixNMatchError] = RunError) -> Iterator
 def one_line(error: BaseException) -> str:
     """The first line of an exception's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def cut(text: str, length: int) -> str:
+    """A text of so many characters at most, marked where it was longer."""
+    mark = "… (cut)"
+    return text if len(text) <= length else text[: length - len(mark)] + mark
+
+
+def cut_tags(tags: Mapping[str, str]) -> "list[RunTag]":
+    """Tags as MLflow takes them."""
+    from mlflow.entities import RunTag
+
+    return [RunTag(key, cut(str(value), TAG_LENGTH)) for key, value in tags.items()]
 
 
 def _sqlite_file(uri: str) -> Path | None:

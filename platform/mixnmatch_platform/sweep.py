@@ -1,103 +1,25 @@
 """What a sweep is: settings searched, settings shared, and the resources that a trial takes."""
 
-import itertools
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from mixnmatch.checks import require
-from mixnmatch.config import LossWeights, RunConfig
+from mixnmatch.config import RunConfig
 from mixnmatch.errors import ConfigError
-from mixnmatch.settings import override
+from mixnmatch.settings import flatten, override
 from mixnmatch_platform.cluster import group_resources
+from mixnmatch_platform.space import Constraint, Halving, Objective, SearchSpace
 from mixnmatch_platform.store import home_folder
 from mixnmatch_platform.tracking import Tracking
 
-if TYPE_CHECKING:
-    from optuna.trial import Trial
+__all__ = ["Constraint", "Halving", "Objective", "SearchSpace", "Sweep", "describe"]
 
+IDENTITY = "sweep.json"
+"""File in the folder of a sweep: what its trials' figures depend on."""
 DRIVER_CPUS = 0.01
 """Share of a trial that only waits for its workers; Tune refuses none at all."""
-MOST_COMBINATIONS = 10_000
-"""Of the choices of a space: each is checked before anything starts."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchSpace:
-    """What a sweep varies. Fine categories are a multiple of the super ones by construction."""
-
-    super_categories: tuple[int, ...]
-    """Numbers of shape codes to choose from."""
-    fine_per_super: tuple[int, ...]
-    """Numbers of texture codes for each shape to choose from."""
-    weights: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Ranges of loss weights, searched on a logarithmic scale."""
-    choices: Mapping[str, Sequence[bool | int | float | str | None]] = field(default_factory=dict)
-    """Values of any other settings to choose from, by dotted key, for instance
-    ``{"model.pack_size": (1, 2)}``; all must go together, and with the shared settings."""
-
-    def __post_init__(self) -> None:
-        known = LossWeights.__dataclass_fields__
-        for name, (low, high) in self.weights.items():
-            if name not in known:
-                raise ConfigError(f"unknown loss weight {name}: known are {', '.join(known)}")
-            if not 0 < low < high:
-                raise ConfigError(f"weights.{name} from {low} to {high}: must be 0 < low < high")
-        for key, values in self.choices.items():
-            if key in self._ranges:
-                raise ConfigError(f"{key} is searched already: it cannot be among the choices")
-            require(
-                isinstance(values, list | tuple) and len(values) > 0,
-                f"choices of {key}",
-                values,
-                "a tuple of at least one value",
-            )
-        combinations = math.prod(map(len, self.choices.values()))
-        require(
-            combinations <= MOST_COMBINATIONS,
-            "number of combinations of choices",
-            combinations,
-            f"at most {MOST_COMBINATIONS}",
-        )
-
-    @property
-    def _ranges(self) -> set[str]:
-        weights = {f"weights.{name}" for name in self.weights}
-        return {"model.super_categories", "model.fine_categories"} | weights
-
-    @property
-    def searched(self) -> set[str]:
-        """Settings that the trials differ in, by dotted key."""
-        return self._ranges | self.choices.keys()
-
-    def combinations(self) -> Iterator[dict[str, Any]]:
-        """All that may be proposed together of the choices; one empty combination without them."""
-        for values in itertools.product(*self.choices.values()):
-            yield dict(zip(self.choices, values, strict=True))
-
-    def suggest(self, trial: "Trial") -> dict[str, Any]:
-        """Let Optuna choose; returns what follows from its choices, for Tune to add to them."""
-        supers = trial.suggest_categorical("model.super_categories", list(self.super_categories))
-        per_super = trial.suggest_categorical("fine_per_super", list(self.fine_per_super))
-        for name, (low, high) in self.weights.items():
-            trial.suggest_float(f"weights.{name}", low, high, log=True)
-        for key, values in self.choices.items():
-            trial.suggest_categorical(key, list(values))
-        return {"model.fine_categories": supers * per_super}
-
-    def describe(self) -> list[str]:
-        """A line for each thing searched."""
-        lines = [
-            f"model.super_categories      one of {', '.join(map(str, self.super_categories))}",
-            f"model.fine_categories       super × {' or '.join(map(str, self.fine_per_super))}",
-        ]
-        for name, (low, high) in self.weights.items():
-            lines.append(f"{f'weights.{name}':27} {low:g} to {high:g}, log scale")
-        for key, values in self.choices.items():
-            lines.append(f"{key:27} one of {', '.join(map(repr, values))}")
-        return lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,18 +36,22 @@ class Sweep:
     """What they differ in."""
     trials: int
     """Number of trials."""
-    metric: str
-    """Figure to optimise, of the last evaluation."""
-    mode: Literal["min", "max"]
-    """Whether less or more of it is better."""
+    objectives: tuple[Objective, ...]
+    """Figures to optimise; with several there is a Pareto front instead of a best trial."""
+    halving: Halving | None = None
+    """When to stop a trial early, with one objective."""
+    constraints: tuple[Constraint, ...] = ()
+    """What a trial that counts must satisfy."""
     concurrent: int = 1
     """Trials at the same time."""
     workers: int = 0
     """Data-parallel workers a trial; 0 trains in the trial's own process, without Ray Train."""
     cpus_per_worker: float = 1.0
     """CPUs of a worker."""
-    use_gpu: bool = False
-    """One GPU a worker."""
+    gpus_per_worker: float = 0.0
+    """GPUs of a worker: 1, a fraction for small models that share one, or 0 to train on CPUs."""
+    checkpoints: str | None = None
+    """URL below which the states of all runs are kept; without it in their folders."""
     refit_steps: int | None = None
     """Steps of stage 1 that the best trial is trained to in the end, from where it stopped."""
     seed: int = 0
@@ -137,14 +63,48 @@ class Sweep:
         require(self.workers >= 0, "workers", self.workers, "at least 0")
         for name in ("trials", "concurrent"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(bool(self.objectives), "objectives", self.objectives, "at least one")
+        if len(self.objectives) > 1:
+            self._check_several()
         # Each is built once here, so that none is refused in the middle of the sweep.
-        combinations = self.space.combinations()
-        longest = max(self.trial_config(chosen).stage1.steps for chosen in combinations)
+        configs = [self.trial_config(chosen) for chosen in self.space.combinations()]
+        if self.halving is not None:
+            for config in configs:
+                self._check_rungs(self.halving, config)
+        longest = max(config.stage1.steps for config in configs)
         require(
             self.refit_steps is None or self.refit_steps > longest,
             "refit_steps",
             self.refit_steps,
             f"more than the trials' {longest}",
+        )
+
+    def _check_several(self) -> None:
+        if self.halving is not None:
+            raise ConfigError(
+                "halving with several objectives: Optuna cannot stop trials of such a study early; "
+                "keep one objective, or bound a figure with constraints instead"
+            )
+        if self.refit_steps is not None:
+            raise ConfigError(
+                "refit_steps with several objectives: there is a Pareto front and no best trial; "
+                "leave it out, and train the trial of your choice on with platform train"
+            )
+
+    def _check_rungs(self, halving: Halving, config: RunConfig) -> None:
+        step = config.stage1.batch_size * max(1, self.workers)
+        every = config.evaluation.every_steps * step
+        total = config.stage1.steps * step
+        if not every or halving.first_images % every:
+            raise ConfigError(
+                f"halving.first_images is {halving.first_images}: it must be a multiple of the "
+                f"{every} pictures between evaluations (evaluation.every_steps × batch × workers)"
+            )
+        require(
+            halving.first_images <= total,
+            "halving.first_images",
+            halving.first_images,
+            f"at most the {total} pictures of stage 1",
         )
 
     @property
@@ -157,22 +117,37 @@ class Sweep:
         """Where they are recorded."""
         return Tracking.at(self.home.absolute(), self.name)
 
-    @property
-    def searched(self) -> set[str]:
-        """Settings that the trials differ in."""
-        return self.space.searched
-
     def trial_config(self, suggestion: Mapping[str, Any]) -> RunConfig:
         """The configuration of a trial."""
-        searched = self.searched
+        searched = self.space.searched
         known = {key: value for key, value in suggestion.items() if key in searched}
         return override(self.config, known)
+
+    @property
+    def rung_metric(self) -> str:
+        """Figure of the evaluations within stage 1 that the rungs of halving compare."""
+        own = self.halving.metric if self.halving else None
+        return own or self.objectives[0].metric
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that the figures of its trials and its proposals depend on, flat, as plain JSON."""
+        return {
+            **flatten(self.config),
+            "seed of proposals": self.seed,
+            "objectives": ", ".join(map(str, self.objectives)),
+            "constraints": ", ".join(map(str, self.constraints)),
+            "halving": str(self.halving),
+            **{f"space line {n}": line for n, line in enumerate(self.space.describe())},
+        }
 
     @property
     def trial_resources(self) -> dict[str, float]:
         """What one trial takes of the cluster, its driver included."""
         resources = group_resources(
-            max(1, self.workers), use_gpu=self.use_gpu, cpus_per_worker=self.cpus_per_worker
+            max(1, self.workers),
+            gpus_per_worker=self.gpus_per_worker,
+            cpus_per_worker=self.cpus_per_worker,
         )
         driver = DRIVER_CPUS if self.workers else 0
         return resources | {"CPU": resources["CPU"] + driver}
@@ -185,13 +160,23 @@ def describe(sweep: Sweep) -> str:
     where = "in the trial's process" if not sweep.workers else f"on {sweep.workers} worker(s)"
     lines = [
         f"sweep       {sweep.name}: {sweep.trials} trials, {sweep.concurrent} at a time",
-        f"objective   {sweep.mode} {sweep.metric}, proposals by Optuna TPE, seed {sweep.seed}",
+        f"objective   {', '.join(map(str, sweep.objectives))}, proposals by Optuna TPE, "
+        f"seed {sweep.seed}",
         f"data        {sweep.data}",
         f"each trial  stage 1 ({config.stage1.steps} steps) → evaluation → stage 2 "
         f"({config.stage2.steps} steps) → evaluation, {config.model.image_size} px, {where}",
         f"resources   a trial takes {taken}; "
         f"at once {', '.join(f'{sweep.concurrent * a:g} {n}' for n, a in resources.items())}",
     ]
+    if sweep.halving:
+        step = config.stage1.batch_size * max(1, sweep.workers)
+        rungs = ", ".join(f"{n:,}" for n in sweep.halving.rungs(config.stage1.steps * step))
+        lines.append(
+            f"halving     the best one in {sweep.halving.factor} by {sweep.rung_metric} goes on "
+            f"after {rungs} pictures"
+        )
+    if sweep.constraints:
+        lines.append(f"bounds      {'; '.join(map(str, sweep.constraints))}")
     if sweep.refit_steps:
         lines.append(f"then        the best trial goes on to {sweep.refit_steps} steps of stage 1")
     lines += [

@@ -1,225 +1,274 @@
-"""Running a sweep: Ray Tune proposes settings with Optuna, each trial is a whole run."""
+"""Running a sweep: Optuna proposes settings, Ray Tune runs each trial, which is a whole run.
 
-import contextlib
+A sweep that ended early, in whatever way, goes on when it is run again: see docs/adr/0019.
+"""
+
 import functools
-import math
+import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, redirect_stdout
+from dataclasses import replace
+from typing import Any
 
 from mixnmatch.data.store import Dataset, open_dataset
-from mixnmatch.errors import InputError, RunError
+from mixnmatch.errors import MixNMatchError, Stopped
 from mixnmatch.files import absolute
-from mixnmatch.metrics.evaluate import metric_names, teach_oracles
+from mixnmatch.metrics.evaluate import teach_oracles
 from mixnmatch.settings import override
 from mixnmatch.training.run import check
+from mixnmatch.training.signals import listening
 from mixnmatch_platform import cluster
-from mixnmatch_platform.job import RUN_ID_FILE, Job, finishing, start_job
+from mixnmatch_platform.attempts import forget_attempts
+from mixnmatch_platform.budget import Budget, session
+from mixnmatch_platform.ending import ending, settle
+from mixnmatch_platform.environment import environment_tags
+from mixnmatch_platform.identity import check_metrics, check_same
+from mixnmatch_platform.job import Job, start_job
+from mixnmatch_platform.locks import hold, is_held
+from mixnmatch_platform.outbox import Outbox
+from mixnmatch_platform.recording import OutboxRecorder
+from mixnmatch_platform.results import SweepResult, TrialResult, best_words, counted, sweep_result
+from mixnmatch_platform.stopping import stop_reason
+from mixnmatch_platform.study import Study
 from mixnmatch_platform.sweep import DRIVER_CPUS, Sweep, describe
-from mixnmatch_platform.tracking import DATA_TAG, Tracking, environment_tags
+from mixnmatch_platform.tracking import DATA_TAG, REASON_TAG
 from mixnmatch_platform.trainers import run_job
 
-if TYPE_CHECKING:
-    from ray.tune import ResultGrid
+__all__ = ["open_study", "run_sweep"]
 
-TRIAL_FAILURES = 2
-"""Times that a trial may die and go on from its last checkpoint."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepResult:
-    """What a sweep ended with."""
-
-    best_name: str
-    """Run of the best trial."""
-    best_value: float
-    """Its figure."""
-    best_settings: dict[str, Any]
-    """What was proposed for it."""
-    finished: int
-    """Trials that finished."""
-    failed: int
-    """Trials that did not."""
-    refit_value: float | None = None
-    """The figure after the long training."""
+PATIENCE_SECONDS = 3600.0
+"""How long a new trial waits for an MLflow store that is away."""
+SETTLE_EVERY_SECONDS = 5.0
 
 
-def run_sweep(sweep: Sweep) -> SweepResult:
-    """Run a sweep to its end.
+def run_sweep(
+    sweep: Sweep, warm_start: str | None = None, budget: Budget | None = None
+) -> SweepResult:
+    """Run a sweep to its end, or go on with it.
+
+    Args:
+        sweep: The sweep.
+        warm_start: MLflow experiment whose finished runs the sampler is told of.
+        budget: What it may take, in all sessions together.
 
     Raises:
-        InputError: For anything wrong with data, metric, tracking store or resources, before a
-            trial starts.
-        RunError: If no trial finished.
+        InputError: For anything wrong with data, figures, tracking store or resources, before a
+            trial starts; if the sweep of this name was another one, or its budget is spent.
+        RunError: If no trial finished, or another process runs this sweep.
+        Stopped: If it was asked to end early; its trials have saved what they had.
     """
-    import ray
-    from ray import tune
-
-    from mixnmatch_platform.progress import SweepProgress
-
     # Trials run in folders of their own, and on machines without this one's environment.
     sweep = replace(sweep, data=absolute(sweep.data), home=sweep.home.absolute())
-    tracking, environment = sweep.tracking, environment_tags()
     dataset = open_dataset(sweep.data)
     check(sweep.config, dataset, world_size=max(1, sweep.workers))
-    _check_metric(sweep, dataset)
-    tracking.check()
+    check_metrics(sweep, dataset)
+    sweep.tracking.check()
     # Once, here: trials on this machine find them in the cache.
     teach_oracles(dataset, sweep.config.model.image_size, sweep.config.evaluation)
     started = cluster.connect()
     cluster.check_placeable(sweep.trial_resources, fixed=started)
-    parent = tracking.start_run(
+    # Listening after Ray, which has handlers of its own; what it says on stdout is no result.
+    with (
+        _listening(),
+        session(sweep.folder, budget),
+        hold(sweep.folder),
+        redirect_stdout(sys.stderr),
+    ):
+        check_same(sweep, dataset)
+        study = open_study(sweep)
+        if warm_start is not None:
+            _warm(sweep, study, dataset, warm_start)
+        parent = _parent(sweep, dataset)
+        ended_before = Outbox(sweep.folder).last_status() not in (None, "RUNNING")
+        with closing(sweep.tracking.recorder(parent, sweep.folder)) as recorder:
+            recorder.status("RUNNING")
+            if ended_before:
+                recorder.tags({REASON_TAG: ""})
+            with ending(recorder, {}):
+                return _run(sweep, study, parent, recorder, alone=started)
+
+
+def open_study(sweep: Sweep) -> Study:
+    """The study of a sweep, as far as it has come."""
+    return Study(
+        sweep.folder,
+        space=sweep.space,
+        objectives=sweep.objectives,
+        trials=sweep.trials,
+        seed=sweep.seed,
+        halving=sweep.halving,
+        constraints=sweep.constraints,
+    )
+
+
+def _run(
+    sweep: Sweep, study: Study, parent: str, recorder: OutboxRecorder, *, alone: bool
+) -> SweepResult:
+    import ray
+
+    start = functools.partial(
+        start_job,
+        sweep.tracking,
+        data=sweep.data,
+        stages=(1, 2),
+        parent_run_id=parent,
+        environment=environment_tags(),
+        patience_seconds=PATIENCE_SECONDS,
+    )
+    for folder in sweep.folder.glob("trial-*"):
+        forget_attempts(folder)  # they are taken up by hand
+    with _settling(sweep, study):
+        _tune(sweep, study, start)
+    if (reason := stop_reason([sweep.folder])) is not None:
+        raise Stopped(
+            f"{reason}: sweep {sweep.name} stopped with {counted(study)}, saved; "
+            "run the same again to go on"
+        )
+    result = sweep_result(sweep, study)
+    print(best_words(sweep, result), file=sys.stderr)
+    final = dict(zip(sweep.objectives, result.best[0].values, strict=True))
+    if sweep.refit_steps is not None:
+        if alone and not sweep.workers:
+            # The trials' idle workers hold memory and CPUs that this process needs.
+            ray.shutdown()
+        value = _refit(sweep, sweep.refit_steps, result.best[0], start)
+        result, final = replace(result, refit_value=value), {sweep.objectives[0]: value}
+    figures = {objective.metric: value for objective, value in final.items()}
+    # A sweep that was given more trials has other figures: each end is a step.
+    recorder.metrics(figures, recorder.next_step(next(iter(figures))))
+    recorder.tags({"mixnmatch.best": ", ".join(trial.name for trial in result.best)})
+    return result
+
+
+def _tune(sweep: Sweep, study: Study, start: Callable[..., Job]) -> None:
+    """Run trials until the study has all, or a stop is asked for."""
+    from ray import tune
+
+    from mixnmatch_platform.progress import SweepProgress
+    from mixnmatch_platform.search import NUMBER, StudyScheduler, StudySearch
+    from mixnmatch_platform.study import Proposal
+    from mixnmatch_platform.trial import trainable
+
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ``session`` is there for it
+
+    def name(trial: Any) -> str:
+        return Proposal(number=trial.config[NUMBER], settings={}).name
+
+    sessions = sweep.folder / "tune"
+    tuner = tune.Tuner(
+        tune.with_resources(
+            trainable(sweep, start),
+            {"CPU": DRIVER_CPUS} if sweep.workers else sweep.trial_resources,
+        ),
+        tune_config=tune.TuneConfig(
+            search_alg=StudySearch(study, lambda: stop_reason([sweep.folder]) is not None),
+            scheduler=StudyScheduler(study, sweep.rung_metric) if sweep.halving else None,
+            num_samples=-1,  # the study knows when there are enough
+            max_concurrent_trials=sweep.concurrent,
+            trial_name_creator=name,
+            trial_dirname_creator=name,
+        ),
+        run_config=tune.RunConfig(
+            name=f"session-{len(list(sessions.glob('session-*'))) + 1}",
+            storage_path=str(sessions),
+            # A trial that gets on may die any number of times: it counts them itself.
+            failure_config=tune.FailureConfig(max_failures=-1),
+            verbose=0,
+            callbacks=[SweepProgress(sweep.trials, sweep.objectives, study.counts())],
+        ),
+    )
+    tuner.fit()
+
+
+def _warm(sweep: Sweep, study: Study, dataset: Dataset, experiment: str) -> None:
+    metrics = [objective.metric for objective in sweep.objectives]
+    runs = sweep.tracking.finished_runs(experiment, dataset.info.fingerprint)
+    added = sum(study.add(run.settings, run.metrics, run.run_id) for run in runs)
+    print(
+        f"warm start: {added} of {len(runs)} finished runs of {experiment} with this data have "
+        f"{' and '.join(metrics)} and lie in the space",
+        file=sys.stderr,
+    )
+
+
+@contextmanager
+def _settling(sweep: Sweep, study: Study) -> Iterator[None]:
+    """End the MLflow runs of trials that are settled, and were killed before they could."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(SETTLE_EVERY_SECONDS):
+            _settle(sweep, study)
+
+    thread = threading.Thread(target=watch, name="settling", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        _settle(sweep, study)
+
+
+def _settle(sweep: Sweep, study: Study) -> None:
+    for name, status, reason in study.endings():
+        out = sweep.folder / name
+        if Outbox(out).run_id is None or is_held(out):
+            continue
+        if Outbox(out).last_status() in (None, "RUNNING", "KILLED"):
+            try:
+                settle(out, sweep.tracking, status, {REASON_TAG: reason})
+            except (MixNMatchError, OSError) as error:  # of one trial, and there is a next time
+                print(f"{out}: {error}", file=sys.stderr, flush=True)
+
+
+def _parent(sweep: Sweep, dataset: Dataset) -> str:
+    """The MLflow run of the sweep: the one that it had, or a new one."""
+    return sweep.tracking.resume_run(sweep.folder) or sweep.tracking.start_run(
         sweep.name,
-        params={"trials": sweep.trials, "metric": sweep.metric, "mode": sweep.mode},
+        params={
+            "trials": sweep.trials,
+            "objectives": ", ".join(map(str, sweep.objectives)),
+            "seed": sweep.seed,
+        },
         tags={
-            **environment,
+            **environment_tags(),
             "mixnmatch.kind": "sweep",
             DATA_TAG: dataset.info.fingerprint,
             "mlflow.note.content": f"```\n{describe(sweep)}\n```",
         },
-    )
-    start = functools.partial(
-        start_job,
-        tracking,
-        data=sweep.data,
-        stages=(1, 2),
-        parent_run_id=parent,
-        environment=environment,
-    )
-    with finishing(tracking, parent):
-        trainable = functools.partial(_trial, sweep=sweep, start=start)
-        resources = {"CPU": DRIVER_CPUS} if sweep.workers else sweep.trial_resources
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, resources),
-            tune_config=tune.TuneConfig(
-                metric=sweep.metric,
-                mode=sweep.mode,
-                search_alg=_search(sweep),
-                num_samples=sweep.trials,
-                max_concurrent_trials=sweep.concurrent,
-                trial_name_creator=_trial_name,
-                trial_dirname_creator=_trial_name,
-            ),
-            run_config=tune.RunConfig(
-                name=f"tune-{parent[:8]}",
-                storage_path=str(sweep.folder),
-                failure_config=tune.FailureConfig(max_failures=TRIAL_FAILURES),
-                verbose=0,
-                callbacks=[SweepProgress(sweep.trials, sweep.metric)],
-            ),
-        )
-        with contextlib.redirect_stdout(sys.stderr):  # where Tune prints a table of its own
-            grid = tuner.fit()
-        result = _summary(sweep, tracking, grid)
-        print(
-            f"best of {result.finished} trials: {result.best_name}, "
-            f"{sweep.metric} {result.best_value:.3f}",
-            file=sys.stderr,
-        )
-        if sweep.refit_steps is not None:
-            if started and not sweep.workers:
-                # The trials' idle workers hold memory and CPUs that this process needs.
-                ray.shutdown()
-            value = _refit(sweep, sweep.refit_steps, result, start)
-            result = replace(result, refit_value=value)
-        final = result.best_value if result.refit_value is None else result.refit_value
-        tracking.recorder(parent).metrics({sweep.metric: final}, 0)
-        tracking.set_tags(parent, {"mixnmatch.best": result.best_name})
-    return result
-
-
-def _search(sweep: Sweep) -> Any:
-    from ray.tune.search.optuna import OptunaSearch
-
-    return OptunaSearch(
-        space=sweep.space.suggest, metric=sweep.metric, mode=sweep.mode, seed=sweep.seed
+        folder=sweep.folder,
     )
 
 
-def _trial_name(trial: Any) -> str:
-    return f"trial-{trial.trial_id}"
-
-
-def _check_metric(sweep: Sweep, dataset: Dataset) -> None:
-    names = metric_names(dataset, sweep.config.evaluation)
-    if sweep.metric not in names:
-        needs_weights = sweep.metric.startswith(("fid", "kid", "inception"))
-        hint = " (it needs evaluation.inception_weights)" if needs_weights else ""
-        raise InputError(
-            f"{sweep.metric} is not measured on {sweep.data} with these settings{hint}: "
-            f"measured are {', '.join(sorted(name for name in names if '/' not in name))}"
-        )
-
-
-def _trial(settings: dict[str, Any], *, sweep: Sweep, start: Callable[..., Job]) -> None:
-    from ray import tune
-
-    name = f"trial-{tune.get_context().get_trial_id()}"
+def _refit(sweep: Sweep, steps: int, best: TrialResult, start: Callable[..., Job]) -> float:
+    """Train the best trial on to more steps, with what all trials together had."""
+    print(f"training {best.name} on to {steps} steps of stage 1", file=sys.stderr)
     job = start(
-        name=name,
-        config=sweep.trial_config(settings),
-        out=sweep.folder / name,
-        tags={"mixnmatch.kind": "trial"},
+        name=f"refit-of-{best.name}",
+        config=override(sweep.trial_config(best.settings), {"stage1.steps": steps}),
+        out=sweep.folder / f"refit-of-{best.name}",
+        tags={"mixnmatch.kind": "refit", "mixnmatch.continues": best.name},
+        begin_from=sweep.folder / best.name / "stage1.pt",
     )
-    if not sweep.workers:
-        torch.set_num_threads(max(1, int(sweep.cpus_per_worker)))
-    with finishing(job.tracking, job.run_id):
-        metrics = _train(sweep, job)
-    tune.report(metrics)
-
-
-def _train(sweep: Sweep, job: Job) -> dict[str, float]:
-    return run_job(
+    metrics = run_job(
         job,
         workers=sweep.workers,
-        use_gpu=sweep.use_gpu,
+        gpus_per_worker=sweep.gpus_per_worker,
         cpus_per_worker=sweep.cpus_per_worker,
+        supervisor_folders=[sweep.folder],
+        checkpoints=sweep.checkpoints,
     )
+    return metrics[sweep.objectives[0].metric]
 
 
-def _summary(sweep: Sweep, tracking: Tracking, grid: "ResultGrid") -> SweepResult:
-    # A trial reports once, when it is through: one with neither figures nor an error was stopped.
-    through = [result for result in grid if sweep.metric in (result.metrics or {})]
-    stopped = [r for r in grid if r.error is None and r not in through]
-    for result in grid:
-        if result not in through:
-            # A process that was killed could not end its own run.
-            run_id = (sweep.folder / Path(result.path).name / RUN_ID_FILE).read_text()
-            tracking.finish(run_id, "KILLED" if result in stopped else "FAILED")
-    if stopped:
-        raise KeyboardInterrupt
-    finished = [r for r in through if math.isfinite(r.metrics[sweep.metric])]
-    if not finished:
-        reasons = [str(error).strip().splitlines()[-1] for error in grid.errors]
-        raise RunError(
-            f"no trial of sweep {sweep.name} ended with a figure {sweep.metric}"
-            + (f": {reasons[0]}" if reasons else "")
-        )
-    sign = 1 if sweep.mode == "max" else -1
-    best = max(finished, key=lambda result: sign * result.metrics[sweep.metric])
-    return SweepResult(
-        best_name=Path(best.path).name,
-        best_value=best.metrics[sweep.metric],
-        best_settings=dict(best.config or {}),
-        finished=len(finished),
-        failed=len(grid) - len(finished),
-    )
-
-
-def _refit(sweep: Sweep, steps: int, result: SweepResult, start: Callable[..., Job]) -> float:
-    """Train the best trial on to more steps, with what all trials together had."""
-    print(f"training {result.best_name} on to {steps} steps of stage 1", file=sys.stderr)
-    job = start(
-        name=f"refit-of-{result.best_name}",
-        config=override(sweep.trial_config(result.best_settings), {"stage1.steps": steps}),
-        out=sweep.folder / f"refit-of-{result.best_name}",
-        tags={"mixnmatch.kind": "refit", "mixnmatch.continues": result.best_name},
-        begin_from=sweep.folder / result.best_name / "stage1.pt",
-    )
-    with finishing(job.tracking, job.run_id):
-        metrics = _train(sweep, job)
-    return metrics[sweep.metric]
+@contextmanager
+def _listening() -> Iterator[None]:
+    """``listening``, in the main thread, which alone hears signals."""
+    if threading.current_thread() is threading.main_thread():
+        with listening():
+            yield
+    else:
+        yield

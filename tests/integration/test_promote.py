@@ -67,7 +67,7 @@ def client(tracking: Tracking) -> MlflowClient:
 
 
 @pytest.fixture
-def train(tracking: Tracking, bundle: Path) -> StartRun:
+def train(tracking: Tracking, bundle: Path, tmp_path: Path) -> StartRun:
     """Makes a run as training would leave it."""
 
     def run(
@@ -81,7 +81,7 @@ def train(tracking: Tracking, bundle: Path) -> StartRun:
     ) -> str:
         tags = {STAGES_TAG: stages, DATA_TAG: "f00d"}
         run_id = tracking.start_run(name, parent_run_id=parent, tags=tags, params={})
-        recorder = tracking.recorder(run_id)
+        recorder = tracking.recorder(run_id, tmp_path / "runs" / "exp" / run_id)
         recorder.metrics(metrics, step=1)
         if weights is not None:
             recorder.artifact(weights)

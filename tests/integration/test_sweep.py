@@ -16,10 +16,11 @@ from mixnmatch.errors import ConfigError, InputError
 from mixnmatch.settings import flatten
 from mixnmatch_platform import cli as platform_cli
 from mixnmatch_platform.experiment import main
-from mixnmatch_platform.sweep import SearchSpace, Sweep, describe
+from mixnmatch_platform.sweep import Objective, SearchSpace, Sweep, describe
 from mixnmatch_platform.tuning import run_sweep
 
 pytestmark = pytest.mark.integration
+ACCURACY = Objective("disentanglement_accuracy", "max")
 SPACE = SearchSpace(
     super_categories=(2, 3),
     fine_per_super=(2, 4),
@@ -37,8 +38,7 @@ def sweep(home: Path, drawn_data: Path, tiny_config: RunConfig) -> Sweep:
         space=SPACE,
         trials=2,
         concurrent=2,
-        metric="disentanglement_accuracy",
-        mode="max",
+        objectives=(ACCURACY,),
         home=home,
     )
 
@@ -65,10 +65,10 @@ def test_sweep_records_promotes_and_mixes(
     assert len(trials) == 2
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len({run.data.tags["mixnmatch.command"] for run in runs}) == 1
-    assert parent.data.metrics["disentanglement_accuracy"] == result.best_value
+    assert parent.data.metrics["disentanglement_accuracy"] == result.best[0].values[0]
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
     best = max(trials, key=lambda run: run.data.metrics["disentanglement_accuracy"])
-    assert best.data.metrics["disentanglement_accuracy"] == pytest.approx(result.best_value)
+    assert best.data.metrics["disentanglement_accuracy"] == pytest.approx(result.best[0].values[0])
     for run in trials:
         supers = int(run.data.params["model.super_categories"])
         fine = int(run.data.params["model.fine_categories"])
@@ -105,7 +105,7 @@ def test_sweep_records_promotes_and_mixes(
 def test_a_trial_may_train_on_workers_of_its_own(sweep: Sweep) -> None:
     result = run_sweep(replace(sweep, trials=1, concurrent=1, workers=1, cpus_per_worker=0.9))
     assert (result.finished, result.failed) == (1, 0)
-    assert (sweep.folder / result.best_name / "ray").is_dir()
+    assert (sweep.folder / result.best[0].name / "ray").is_dir()
 
 
 def test_dry_run_says_what_a_sweep_would_do(
@@ -130,7 +130,7 @@ def test_dry_run_says_what_a_sweep_would_do(
 
 
 def test_trials_on_workers_count_their_driver(sweep: Sweep) -> None:
-    wide = replace(sweep, workers=2, cpus_per_worker=4, use_gpu=True)
+    wide = replace(sweep, workers=2, cpus_per_worker=4, gpus_per_worker=1)
     assert wide.trial_resources == {"CPU": pytest.approx(8.01), "GPU": 2.0}
     assert "on 2 worker(s)" in describe(wide)
 
@@ -169,7 +169,7 @@ def test_what_is_wrong_is_said_before_a_trial_starts(
     sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(InputError, match=r"fid is not measured .* evaluation\.inception_weights"):
-        run_sweep(replace(sweep, metric="fid", mode="min"))
+        run_sweep(replace(sweep, objectives=(Objective("fid", "min"),)))
     with pytest.raises(InputError, match=r"too few for batches of 4 on 20 worker"):
         run_sweep(replace(sweep, workers=20))
     assert main(sweep, ["--data", "nowhere"]) == 2

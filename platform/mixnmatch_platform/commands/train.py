@@ -1,8 +1,10 @@
 """``platform train``: a run on Ray Train, recorded in MLflow."""
 
 import argparse
+import contextlib
 import json
 import re
+import sys
 from pathlib import Path
 
 from mixnmatch.commands.options import (
@@ -22,7 +24,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="train on Ray workers, recorded in MLflow",
         description="Train stage 1, stage 2 or both in one worker group. A worker that dies is "
         "started again from the last checkpoint; run again with the same --name to go on after the "
-        "whole command died.",
+        "whole command died. SIGTERM, `platform stop` and a spent budget save one more checkpoint "
+        "and end it with exit status 143.",
         epilog="example: platform train data/birds --name birds-64 --workers 2 "
         "--set model.image_size=64",
     )
@@ -40,13 +43,44 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="data-parallel Ray workers; 0 trains in this process "
         "(default: 0 for both stages on CPU, else 1)",
     )
-    parser.add_argument("--gpu", action="store_true", help="one GPU a worker, NCCL between them")
+    parser.add_argument(
+        "--gpu",
+        dest="gpus_per_worker",
+        action="store_const",
+        const=1.0,
+        default=0.0,
+        help="one GPU a worker, NCCL between them",
+    )
+    parser.add_argument(
+        "--gpus-per-worker",
+        type=float,
+        metavar="N",
+        help="a fraction, where several runs of small models share a GPU",
+    )
     parser.add_argument(
         "--cpus-per-worker",
         type=float,
         metavar="N",
         default=1.0,
         help="CPUs of a worker (default: 1)",
+    )
+    parser.add_argument(
+        "--checkpoints",
+        metavar="URL",
+        help="object store for the checkpoints, such as s3://bucket/folder (default: in the run's "
+        "folder)",
+    )
+    parser.add_argument(
+        "--max-hours",
+        type=float,
+        metavar="H",
+        help="end, saved, once all sessions of the run have taken this long",
+    )
+    parser.add_argument(
+        "--max-device-hours",
+        type=float,
+        metavar="H",
+        help="end, saved, once its workers have taken this many hours together",
     )
     parser.add_argument("--dry-run", action="store_true", help="check everything, then stop")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
@@ -63,13 +97,18 @@ def run(args: argparse.Namespace) -> int:
     from mixnmatch.files import absolute
     from mixnmatch.training.checkpoints import check_same_run
     from mixnmatch.training.run import check
+    from mixnmatch.training.signals import listening
+    from mixnmatch.training.size import kept_line
     from mixnmatch_platform import cluster
-    from mixnmatch_platform.job import JobCheckpoints, finishing, start_job
+    from mixnmatch_platform.attempts import forget_attempts
+    from mixnmatch_platform.budget import Budget, session
+    from mixnmatch_platform.job import start_job
+    from mixnmatch_platform.states import job_states, remember_url
     from mixnmatch_platform.tracking import Tracking
     from mixnmatch_platform.trainers import run_job
 
     stages = STAGES[args.stage]
-    default = 0 if stages == (1, 2) and not args.gpu else 1
+    default = 0 if stages == (1, 2) and not args.gpus_per_worker else 1
     workers = default if args.workers is None else args.workers
     if workers < 0:
         raise InputError(f"--workers is {workers}: it must be at least 0")
@@ -78,37 +117,50 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(
                 f"--{option} {value!r}: take letters, digits, spaces, '_', '-' and '.'"
             )
+    budget = Budget(max_hours=args.max_hours, max_device_hours=args.max_device_hours)
     home = args.home.absolute()
     out = home / args.experiment / args.name
     config = read_config(args, out / CONFIG_NAME)
     dataset = open_dataset(args.data)
     check(config, dataset, stages, out, world_size=max(1, workers))
     # Before anything is reopened or written, so that a refusal leaves the finished run as it was.
-    if (state := JobCheckpoints(out).load()) is not None:
+    if (state := job_states(out, config, args.checkpoints).load()) is not None:
         check_same_run(state, config, fingerprint=dataset.info.fingerprint, stages=stages)
         del state
     needed = cluster.group_resources(
-        workers, use_gpu=args.gpu, cpus_per_worker=args.cpus_per_worker
+        workers, gpus_per_worker=args.gpus_per_worker, cpus_per_worker=args.cpus_per_worker
     )
     tracking = Tracking.at(home, args.experiment)
     tracking.check()
     where = f"{workers} worker(s) of {args.cpus_per_worker:g} CPU" if workers else "this process"
+    if args.gpus_per_worker:
+        where += f" with {args.gpus_per_worker:g} GPU each"
     if args.dry_run:
         print(
-            f"would train stage {args.stage} of {args.name} in {where}"
-            f"{' with a GPU each' if args.gpu else ''}, into {out} and experiment "
-            f"{args.experiment} of {tracking.uri}"
+            f"would train stage {args.stage} of {args.name} in {where}, into {out} and "
+            f"experiment {args.experiment} of {tracking.uri}; {kept_line(config)}"
         )
         return 0
     if workers:
         cluster.check_placeable(needed, fixed=cluster.connect())
-    job = start_job(
-        tracking, name=args.name, config=config, data=absolute(args.data), out=out, stages=stages
-    )
-    write_config(config, out / CONFIG_NAME)
-    with finishing(tracking, job.run_id):
+    # Listening after Ray, which has handlers of its own; what it says on stdout is no result.
+    with listening(), session(out, budget), contextlib.redirect_stdout(sys.stderr):
+        forget_attempts(out)
+        job = start_job(
+            tracking,
+            name=args.name,
+            config=config,
+            data=absolute(args.data),
+            out=out,
+            stages=stages,
+        )
+        write_config(config, out / CONFIG_NAME)
+        remember_url(out, args.checkpoints)
         metrics = run_job(
-            job, workers=workers, use_gpu=args.gpu, cpus_per_worker=args.cpus_per_worker
+            job,
+            workers=workers,
+            gpus_per_worker=args.gpus_per_worker,
+            cpus_per_worker=args.cpus_per_worker,
         )
     print(json.dumps(metrics, indent=2) if args.json else summary(out, metrics))
     return 0

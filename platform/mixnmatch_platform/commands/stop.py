@@ -1,0 +1,78 @@
+"""``platform stop``: end a run or a sweep with its state saved."""
+
+import argparse
+import time
+from pathlib import Path
+
+from mixnmatch_platform.store import home_folder
+
+POLL_SECONDS = 0.5
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "stop",
+        help="end a run or a sweep, saved",
+        description="Ask what runs under a name to save a checkpoint and end; the same command as "
+        "before goes on with it. NAME is a run, EXPERIMENT/RUN, or a sweep with all its trials.",
+        epilog="example: platform stop birds-64 --wait",
+    )
+    parser.add_argument("name", metavar="NAME", help="run, EXPERIMENT/RUN, or sweep")
+    parser.add_argument(
+        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        metavar="SECONDS",
+        nargs="?",
+        const=600.0,
+        default=0.0,
+        help="wait for its end (default: do not; without a number: ten minutes at the most)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask for a stop, and wait for it."""
+    from mixnmatch.errors import RunError
+    from mixnmatch_platform.stopping import request_stop
+
+    folder = _running(args.home.absolute(), args.name)
+    request_stop(folder, "platform stop")
+    deadline = time.monotonic() + args.wait
+    while is_running(folder):
+        if time.monotonic() >= deadline:
+            if args.wait:
+                raise RunError(f"{folder} was asked to stop, and runs on after {args.wait:g} s")
+            print(f"{folder} was asked to stop: it saves after its step, then ends")
+            return 0
+        time.sleep(POLL_SECONDS)
+    print(f"{folder} has stopped: the same command again goes on with it")
+    return 0
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a driver or a worker works on the run or sweep in a folder now."""
+    from mixnmatch_platform.budget import in_session
+    from mixnmatch_platform.locks import is_held
+
+    return in_session(folder) or is_held(folder)
+
+
+def _running(home: Path, name: str) -> Path:
+    """The one folder of that name in which something runs."""
+    from mixnmatch.errors import InputError
+
+    if name.startswith("/") or ".." in Path(name).parts:
+        raise InputError(f"{name!r} is no name of a run or sweep")
+    there = [folder for folder in (home / name, *home.glob(f"*/{name}")) if folder.is_dir()]
+    running = [folder for folder in there if is_running(folder)]
+    if len(running) > 1:
+        names = " or ".join(str(folder.relative_to(home)) for folder in running)
+        raise InputError(f"{name} runs more than once: say {names}")
+    if not running:
+        known = "it is not running" if there else f"there is none in {home}"
+        raise InputError(f"no run or sweep {name} runs: {known}")
+    return running[0]

@@ -1,0 +1,261 @@
+"""A real MLflow server that is killed while a run records to it, and a run killed meanwhile."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from mixnmatch.config import RunConfig
+from mixnmatch.data.store import Dataset
+from mixnmatch.settings import override, to_dict
+from mixnmatch_platform.delivery import Delivery, deliver
+from mixnmatch_platform.outbox import Outbox
+from mixnmatch_platform.reap import reap
+
+pytestmark = pytest.mark.integration
+
+STEPS = 120
+TRAIN = """
+import json, sys
+from pathlib import Path
+import torch
+from mixnmatch.config import RunConfig
+from mixnmatch.settings import from_dict
+from mixnmatch.training.run import Worker
+from mixnmatch_platform.job import execute, start_job
+from mixnmatch_platform.tracking import Tracking
+
+config, data, home = sys.argv[1:]
+torch.set_num_threads(1)
+job = start_job(
+    Tracking.at(Path(home), "faults"),
+    name="run",
+    config=from_dict(RunConfig, json.loads(config)),
+    data=data,
+    out=Path(home) / "faults" / "run",
+    stages=(1,),
+    patience_seconds=120,
+)
+execute(job, worker=Worker())
+"""
+Points = dict[str, dict[int, set[float | None]]]
+
+
+class Server:
+    """``mlflow server`` on SQLite, which can be killed and started again where it was."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
+            *("--port", str(self.port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"),
+            *("--artifacts-destination", f"{self._folder}/artifacts"),
+        ]
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            )
+        wait_for(self._answers, "the MLflow server answers")
+
+    def kill(self) -> None:
+        assert self._process is not None
+        processes = [psutil.Process(self._process.pid)]
+        processes += processes[0].children(recursive=True)
+        for process in processes:
+            process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        psutil.wait_procs(processes[1:], timeout=60)
+        self._process = None
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self.kill()
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+def wait_for(met: Callable[[], bool], what: str, seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline, f"in {seconds:g} s it did not happen that {what}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    server = Server(folder)
+    server.start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def start(
+    home: Path, server: Server, tiny: RunConfig, tiny_dataset: Dataset, tmp_path: Path
+) -> Iterator[Callable[[], "subprocess.Popen[bytes]"]]:
+    config = override(
+        tiny,
+        {
+            "stage1.steps": STEPS,
+            "log_every_steps": 1,
+            "checkpoint_every_steps": 10,
+            "sample_every_steps": 20,
+        },
+    )
+    arguments = [json.dumps(to_dict(config)), str(tiny_dataset.path), str(home)]
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run() -> "subprocess.Popen[bytes]":
+        with (tmp_path / "train.log").open("ab") as log:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", TRAIN, *arguments],
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, "MLFLOW_TRACKING_URI": server.uri},
+                )
+            )
+        return started[-1]
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def recorded(out: Path) -> Points:
+    """What ``metrics.jsonl`` has: by name and step, the values of all attempts."""
+    points: Points = defaultdict(lambda: defaultdict(set))
+    file = out / "metrics.jsonl"
+    for line in file.read_text().splitlines() if file.is_file() else []:
+        try:
+            record = json.loads(line)
+        except ValueError:  # half a line, being written or left by a killed process
+            continue
+        for name, value in record["values"].items():
+            points[name][record["step"]].add(value)
+    return points
+
+
+def step_of(out: Path) -> int:
+    return max(recorded(out)["stage1/images"], default=0)
+
+
+def check_history(client: MlflowClient, out: Path) -> None:
+    """MLflow has what the run's folder has: every point once, in order, with its value."""
+    run_id = Outbox(out).run_id
+    assert run_id is not None
+    expected = recorded(out)
+    assert sorted(expected["stage1/images"]) == list(range(1, STEPS + 1))
+    names = set(client.get_run(run_id).data.metrics)
+    own = {name for name in names if name.startswith(("system/", "cost/"))}
+    assert names - own == set(expected)
+    assert own
+    for name in names:
+        history = client.get_metric_history(run_id, name)
+        steps = [point.step for point in history]
+        stamps = [point.timestamp for point in history]
+        assert steps == sorted(set(steps)), f"{name} is neither twice nor out of order"
+        assert stamps == sorted(stamps), name
+        if name in expected:
+            assert steps == sorted(expected[name]), name
+            for point in history:
+                assert point.value in expected[name][point.step], (name, point.step)
+    pictures = [item.path for item in client.list_artifacts(run_id, "images")]
+    shown = sorted(int(path.split("+")[2]) for path in pictures if path.endswith(".png"))
+    assert shown == list(range(20, STEPS + 1, 20))
+
+
+def test_a_server_killed_in_mid_run_costs_no_metric(
+    server: Server, start: Callable[[], "subprocess.Popen[bytes]"], home: Path, tmp_path: Path
+) -> None:
+    out = home / "faults" / "run"
+    training = start()
+    wait_for(lambda: step_of(out) >= 10 or training.poll() is not None, "ten steps are done")
+    server.kill()
+    at = step_of(out)
+    # Training goes on, with what it has to tell beside it.
+    wait_for(
+        lambda: step_of(out) >= at + 30 or training.poll() is not None, "thirty more steps are done"
+    )
+    assert Outbox(out).waiting() > 0
+    server.start()
+    assert training.wait(timeout=300) == 0, (tmp_path / "train.log").read_text()
+    # On a slow machine the server may have been away for longer than the run waits at its end.
+    run_id = Outbox(out).run_id
+    assert run_id is not None
+    assert deliver(Delivery(Outbox(out), server.uri, run_id), 60) is None
+    client = MlflowClient(server.uri)
+    check_history(client, out)
+    assert client.get_run(run_id).info.status == "FINISHED"
+    log = (tmp_path / "train.log").read_text()
+    assert log.count("fails: records wait") == 1
+    assert "Traceback" not in log
+
+
+def test_a_run_killed_with_records_not_sent_loses_none_and_sends_none_twice(
+    server: Server, start: Callable[[], "subprocess.Popen[bytes]"], home: Path, tmp_path: Path
+) -> None:
+    out = home / "faults" / "run"
+    training = start()
+    wait_for(lambda: step_of(out) >= 13 or training.poll() is not None, "13 steps are done")
+    server.kill()
+    at = step_of(out)
+    wait_for(lambda: step_of(out) >= at + 16 or training.poll() is not None, "16 more are done")
+    assert training.poll() is None, (tmp_path / "train.log").read_text()
+    os.kill(training.pid, signal.SIGKILL)
+    training.wait()
+    assert Outbox(out).waiting() > 16, "appended and not sent"
+
+    server.start()
+    client = MlflowClient(server.uri)
+    run_id = Outbox(out).run_id
+    assert run_id is not None
+    assert client.get_run(run_id).info.status == "RUNNING"
+    assert [v.outcome for v in reap(server.uri)] == ["ended"]
+    run = client.get_run(run_id)
+    assert run.info.status == "KILLED"
+    assert f"process {training.pid}" in run.data.tags["mixnmatch.reason"]
+
+    resumed = start()
+    assert resumed.wait(timeout=300) == 0, (tmp_path / "train.log").read_text()
+    assert Outbox(out).waiting() == 0
+    assert Outbox(out).run_id == run_id
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    done = [line["step"] for line in lines if "stage1/images" in line["values"]]
+    assert len(done) > STEPS, "some steps were done twice"
+    check_history(client, out)
+    assert client.get_run(run_id).info.status == "FINISHED"
+    experiment = client.get_experiment_by_name("faults")
+    assert len(client.search_runs([experiment.experiment_id])) == 1
