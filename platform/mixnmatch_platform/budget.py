@@ -2,7 +2,6 @@
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from mixnmatch.files import whole_file
 from mixnmatch.training.signals import heard
 from mixnmatch_platform.locks import hold, is_held
 from mixnmatch_platform.meter import COST, device_seconds
+from mixnmatch_platform.periodic import every
 from mixnmatch_platform.stopping import clear_stop, request_stop, stop_reason
 
 __all__ = ["Budget", "elapsed_seconds", "in_session", "session"]
@@ -94,7 +94,7 @@ def session(folder: Path, budget: Budget | None = None) -> Iterator[None]:
     before, began = elapsed_seconds(folder), time.monotonic()
     if (reason := budget.spent(folder, before)) is not None:
         raise InputError(f"{folder}: {reason}: give more to go on")
-    over = threading.Event()
+    kept = began
 
     def keep() -> float:
         seconds = before + time.monotonic() - began
@@ -102,28 +102,23 @@ def session(folder: Path, budget: Budget | None = None) -> Iterator[None]:
             partial.write_text(json.dumps({"seconds": round(seconds, 1)}) + "\n", encoding="utf-8")
         return seconds
 
-    def watch() -> None:
-        kept = began
-        while not over.wait(LOOK_SECONDS):
-            try:
-                now = time.monotonic()
-                if now - kept >= KEEP_SECONDS:
-                    keep()
-                    kept = now
-                spent = budget.spent(folder, before + now - began)
-                reason = heard() or spent
-                if reason is not None and stop_reason([folder]) is None:
-                    request_stop(folder, reason)
-            except OSError as error:  # a full disk, for one: the next look may be luckier
-                print(f"{folder}: {error.strerror or error}", file=sys.stderr, flush=True)
+    def look() -> None:
+        nonlocal kept
+        try:
+            now = time.monotonic()
+            if now - kept >= KEEP_SECONDS:
+                keep()
+                kept = now
+            reason = heard() or budget.spent(folder, before + now - began)
+            if reason is not None and stop_reason([folder]) is None:
+                request_stop(folder, reason)
+        except OSError as error:  # a full disk, for one: the next look may be luckier
+            print(f"{folder}: {error.strerror or error}", file=sys.stderr, flush=True)
 
     with hold(folder / SESSION, wait_seconds=0):
         clear_stop(folder)
-        thread = threading.Thread(target=watch, name="session", daemon=True)
-        thread.start()
         try:
-            yield
+            with every(LOOK_SECONDS, look, "session"):
+                yield
         finally:
-            over.set()
-            thread.join()
             keep()

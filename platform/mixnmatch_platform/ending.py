@@ -14,7 +14,7 @@ from mixnmatch_platform.recording import OutboxRecorder
 from mixnmatch_platform.store import one_line
 from mixnmatch_platform.tracking import REASON_TAG, Tracking
 
-__all__ = ["ending", "finishing", "settle"]
+__all__ = ["ending", "settle"]
 
 SETTLE_SECONDS = 30.0
 """How long to try a store that is away when a run that has died is settled."""
@@ -37,18 +37,6 @@ def ending(recorder: OutboxRecorder, tags: Mapping[str, str]) -> Iterator[None]:
         raise
     recorder.tags(tags)
     recorder.status("FINISHED")
-
-
-@contextmanager
-def finishing(tracking: Tracking, run_id: str) -> Iterator[None]:
-    """End an MLflow run with the block: FINISHED, FAILED, or KILLED where it was asked to end."""
-    try:
-        yield
-    except BaseException as error:
-        with suppress(RunError):  # the first error is the one to tell
-            tracking.finish(run_id, _status(error))
-        raise
-    tracking.finish(run_id, "FINISHED")
 
 
 def settle(

@@ -13,7 +13,7 @@ from mixnmatch.settings import flatten
 from mixnmatch.training.checkpoints import Checkpoints
 from mixnmatch.training.run import BUNDLE, Run, Worker, train
 from mixnmatch.training.supervision import Supervisor, Unsupervised
-from mixnmatch_platform.ending import ending, finishing, settle
+from mixnmatch_platform.ending import ending, settle
 from mixnmatch_platform.environment import environment_tags, machine_tags
 from mixnmatch_platform.locks import hold
 from mixnmatch_platform.meter import metered
@@ -26,7 +26,6 @@ __all__ = [
     "Job",
     "execute",
     "figures",
-    "finishing",
     "hold",
     "settle",
     "start_job",

@@ -3,7 +3,6 @@
 import itertools
 import json
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 
 from mixnmatch.files import whole_file
 from mixnmatch.training.run import Worker
+from mixnmatch_platform.periodic import every
 from mixnmatch_platform.store import one_line
 
 __all__ = ["COST", "device_seconds", "metered"]
@@ -53,7 +53,6 @@ def metered(recorder: _Figures, out: Path, worker: Worker) -> Iterator[None]:
     before, began = device_seconds(out), time.monotonic()
     steps = itertools.count(recorder.next_step(COST_METRIC))
     monitors = _monitors()
-    over = threading.Event()
 
     def sample() -> None:
         total = before + (time.monotonic() - began) * worker.world_size
@@ -71,17 +70,10 @@ def metered(recorder: _Figures, out: Path, worker: Worker) -> Iterator[None]:
         except OSError as error:  # the training tells of a full disk, and goes on where it can
             print(f"{out / COST} cannot be kept: {one_line(error)}", file=sys.stderr, flush=True)
 
-    def watch() -> None:
-        while not over.wait(SAMPLE_SECONDS):
-            sample()
-
-    thread = threading.Thread(target=watch, name="meter", daemon=True)
-    thread.start()
     try:
-        yield
+        with every(SAMPLE_SECONDS, sample, "meter"):
+            yield
     finally:
-        over.set()
-        thread.join()
         sample()
 
 

@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import replace
 from typing import Any
@@ -28,6 +28,7 @@ from mixnmatch_platform.identity import check_metrics, check_same
 from mixnmatch_platform.job import Job, start_job
 from mixnmatch_platform.locks import hold, is_held
 from mixnmatch_platform.outbox import Outbox
+from mixnmatch_platform.periodic import every
 from mixnmatch_platform.recording import OutboxRecorder
 from mixnmatch_platform.results import SweepResult, TrialResult, best_words, counted, sweep_result
 from mixnmatch_platform.stopping import stop_reason
@@ -80,14 +81,24 @@ def run_sweep(
         study = open_study(sweep)
         if warm_start is not None:
             _warm(sweep, study, dataset, warm_start)
-        parent = _parent(sweep, dataset)
+        environment = environment_tags()
+        parent = _parent(sweep, dataset, environment)
         ended_before = Outbox(sweep.folder).last_status() not in (None, "RUNNING")
         with closing(sweep.tracking.recorder(parent, sweep.folder)) as recorder:
             recorder.status("RUNNING")
             if ended_before:
                 recorder.tags({REASON_TAG: ""})
             with ending(recorder, {}):
-                return _run(sweep, study, parent, recorder, alone=started)
+                start = functools.partial(
+                    start_job,
+                    sweep.tracking,
+                    data=sweep.data,
+                    stages=(1, 2),
+                    parent_run_id=parent,
+                    environment=environment,
+                    patience_seconds=PATIENCE_SECONDS,
+                )
+                return _run(sweep, study, start, recorder, alone=started)
 
 
 def open_study(sweep: Sweep) -> Study:
@@ -104,23 +115,22 @@ def open_study(sweep: Sweep) -> Study:
 
 
 def _run(
-    sweep: Sweep, study: Study, parent: str, recorder: OutboxRecorder, *, alone: bool
+    sweep: Sweep,
+    study: Study,
+    start: Callable[..., Job],
+    recorder: OutboxRecorder,
+    *,
+    alone: bool,
 ) -> SweepResult:
     import ray
 
-    start = functools.partial(
-        start_job,
-        sweep.tracking,
-        data=sweep.data,
-        stages=(1, 2),
-        parent_run_id=parent,
-        environment=environment_tags(),
-        patience_seconds=PATIENCE_SECONDS,
-    )
     for folder in sweep.folder.glob("trial-*"):
         forget_attempts(folder)  # they are taken up by hand
-    with _settling(sweep, study):
-        _tune(sweep, study, start)
+    try:
+        with every(SETTLE_EVERY_SECONDS, lambda: _settle(sweep, study), "settling"):
+            _tune(sweep, study, start)
+    finally:
+        _settle(sweep, study)
     if (reason := stop_reason([sweep.folder])) is not None:
         raise Stopped(
             f"{reason}: sweep {sweep.name} stopped with {counted(study)}, saved; "
@@ -193,26 +203,8 @@ def _warm(sweep: Sweep, study: Study, dataset: Dataset, experiment: str) -> None
     )
 
 
-@contextmanager
-def _settling(sweep: Sweep, study: Study) -> Iterator[None]:
-    """End the MLflow runs of trials that are settled, and were killed before they could."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(SETTLE_EVERY_SECONDS):
-            _settle(sweep, study)
-
-    thread = threading.Thread(target=watch, name="settling", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        _settle(sweep, study)
-
-
 def _settle(sweep: Sweep, study: Study) -> None:
+    """End the MLflow runs of trials that are settled, and were killed before they could."""
     for name, status, reason in study.endings():
         out = sweep.folder / name
         if Outbox(out).run_id is None or is_held(out):
@@ -224,7 +216,7 @@ def _settle(sweep: Sweep, study: Study) -> None:
                 print(f"{out}: {error}", file=sys.stderr, flush=True)
 
 
-def _parent(sweep: Sweep, dataset: Dataset) -> str:
+def _parent(sweep: Sweep, dataset: Dataset, environment: Mapping[str, str]) -> str:
     """The MLflow run of the sweep: the one that it had, or a new one."""
     return sweep.tracking.resume_run(sweep.folder) or sweep.tracking.start_run(
         sweep.name,
@@ -234,7 +226,7 @@ def _parent(sweep: Sweep, dataset: Dataset) -> str:
             "seed": sweep.seed,
         },
         tags={
-            **environment_tags(),
+            **environment,
             "mixnmatch.kind": "sweep",
             DATA_TAG: dataset.info.fingerprint,
             "mlflow.note.content": f"```\n{describe(sweep)}\n```",

@@ -419,9 +419,6 @@ def test_a_job_has_all_that_is_to_be_known_of_it(
             self.asked += 1
             return "enough" if self.asked == 4 else None
 
-        def evaluated(self, figures: Any, images: int) -> None:
-            pass
-
     job = start()
     with pytest.raises(Stopped):
         execute(job, worker=Worker(), supervisor=Ending())
