@@ -83,6 +83,22 @@ class SearchSpace:
         """Settings that the trials differ in, by dotted key."""
         return self._ranged | self.choices.keys()
 
+    @property
+    def size(self) -> int | None:
+        """Number of different proposals, None where there are ranges."""
+        if self.logarithmic:
+            return None
+        return math.prod(map(len, self._choices.values()))
+
+    @property
+    def _choices(self) -> dict[str, Sequence[Any]]:
+        return {SUPERS: self.super_categories, PER_SUPER: self.fine_per_super, **self.choices}
+
+    def all_params(self) -> Iterator[dict[str, Any]]:
+        """All parameters that may be proposed where there are only choices."""
+        for values in itertools.product(*self._choices.values()):
+            yield dict(zip(self._choices, values, strict=True))
+
     def combinations(self) -> Iterator[dict[str, Any]]:
         """All that may be proposed together of the choices, at both ends of the ranges."""
         ends = [{key: range_[end] for key, range_ in self.logarithmic.items()} for end in (0, 1)]

@@ -4,8 +4,6 @@ It is Optuna's, in a journal file of the sweep's folder, and survives whoever dr
 docs/adr/0019. Trials are known by their numbers in it.
 """
 
-import hashlib
-import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,12 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import BaseSampler, PartialFixedSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 
+from mixnmatch_platform.fresh import ATTEMPTS, fresh_params, seed_of
 from mixnmatch_platform.space import Constraint, Halving, Objective, SearchSpace
 
 __all__ = ["JOURNAL", "Proposal", "Study"]
@@ -95,12 +94,12 @@ class Study:
             number = self._waiting.pop(0)
             study_id = self._storage.get_study_id_from_name(self._study.study_name)
             trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
-            self._study.sampler = self._sampler(number)
+            self._study.sampler = self._fresh_sampler(number)
             return self._proposal(Trial(self._study, trial_id))
         known = self._frozen()
         if sum(SOURCE not in trial.user_attrs for trial in known) >= self._trials:
             return None
-        self._study.sampler = self._sampler(len(known))
+        self._study.sampler = self._fresh_sampler(len(known))
         return self._proposal(self._study.ask())
 
     def stop_early(self, number: int, images: int, value: float) -> bool:
@@ -249,11 +248,29 @@ class Study:
         derived = self._space.suggest(FixedTrial(trial.params)) if trial.params else {}
         return Proposal(number=trial.number, settings={**trial.params, **derived})
 
-    def _sampler(self, number: int) -> BaseSampler:
-        digest = hashlib.sha256(json.dumps([self._seed, number]).encode()).digest()
+    def _fresh_sampler(self, number: int) -> BaseSampler:
+        """TPE's, which proposes nothing that a trial of this sweep has had already."""
+        known = self._frozen()
+        own = [t for t in known if t.number != number and SOURCE not in t.user_attrs]
+        others = [t for t in known if SOURCE in t.user_attrs]
+        params = fresh_params(
+            self._space,
+            own,
+            others,
+            (self._sampler(number, attempt) for attempt in range(ATTEMPTS)),
+            self._study.directions,
+            seed_of(self._seed, number),
+        )
+        base = self._sampler(number)
+        if params is None:
+            return base
+        with warnings.catch_warnings(action="ignore"):  # "experimental" as well
+            return PartialFixedSampler(params, base)
+
+    def _sampler(self, number: int, attempt: int = 0) -> BaseSampler:
         with warnings.catch_warnings(action="ignore"):  # constraints are "experimental" in Optuna
             return TPESampler(
-                seed=int.from_bytes(digest[:4]),
+                seed=seed_of(self._seed, number, *([attempt] if attempt else [])),
                 n_startup_trials=min(RANDOM_TRIALS, max(1, self._trials // 3)),
                 constraints_func=_violations if self._constraints else None,
             )

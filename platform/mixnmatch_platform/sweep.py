@@ -66,6 +66,13 @@ class Sweep:
         require(bool(self.objectives), "objectives", self.objectives, "at least one")
         if len(self.objectives) > 1:
             self._check_several()
+        size = self.space.size
+        require(
+            size is None or self.trials <= size,
+            "trials",
+            self.trials,
+            f"at most the {size} combinations that the space has",
+        )
         # Each is built once here, so that none is refused in the middle of the sweep.
         configs = [self.trial_config(chosen) for chosen in self.space.combinations()]
         if self.halving is not None:

@@ -236,3 +236,25 @@ def test_the_journal_is_a_file_that_optuna_reads(open_study: Open, tmp_path: Pat
     study = optuna.load_study(study_name="sweep", storage=storage)
     assert len(study.trials) == 3
     assert [file.name for file in (tmp_path / "sweep").iterdir()] == ["study.journal"]
+
+
+def test_settings_are_not_proposed_twice_where_there_are_only_choices(tmp_path: Path) -> None:
+    space = SearchSpace(super_categories=(2, 3), fine_per_super=(1, 2), choices={"seed": (0, 1)})
+    assert space.size == 8
+
+    def proposals(folder: Path, reopen: bool) -> list[dict[str, Any]]:
+        def opened() -> Study:
+            return Study(folder, space=space, objectives=(Objective("a", "max"),), trials=8)
+
+        study, found = opened(), []
+        while (proposal := study.next()) is not None:
+            found.append(proposal.settings)
+            # Always better with fewer categories: what TPE would propose for ever.
+            figure = -proposal.settings["model.fine_categories"]
+            study.complete(proposal.number, {"a": float(figure)})
+            study = opened() if reopen else study
+        return found
+
+    once = proposals(tmp_path / "once", reopen=False)
+    assert len({str(sorted(settings.items())) for settings in once}) == 8
+    assert proposals(tmp_path / "again", reopen=True) == once
