@@ -6,15 +6,19 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
+from types import FrameType
 
 from mixnmatch.data.places import Place
 from mixnmatch.data.plan import Plan, make_shard
 from mixnmatch.errors import RunError
+
+_LISTENING_SECONDS = 0.2
+"""Between looks for an interrupt."""
 
 
 def quietly(plan: Plan, out: Place, shard: int) -> int:
@@ -50,15 +54,19 @@ def make_in_pool(plan: Plan, out: Place, shards: Sequence[int], *, workers: int)
         for shard in shards:
             yield quietly(plan, out, shard)
         return
-    with ProcessPoolExecutor(
-        min(workers, len(shards)), get_context("spawn"), _begin_worker, (plan, out)
-    ) as pool:
+    with (
+        _noted_interrupts() as raise_noted,
+        ProcessPoolExecutor(
+            min(workers, len(shards)), get_context("spawn"), _begin_worker, (plan, out)
+        ) as pool,
+    ):
         futures: set[Future[int]] = set()
         try:
             with _without_interrupts():
                 futures.update(pool.submit(_in_worker, shard) for shard in shards)
             while futures:
-                done, futures = wait(futures, return_when=FIRST_COMPLETED)
+                raise_noted()
+                done, futures = wait(futures, _LISTENING_SECONDS, FIRST_COMPLETED)
                 for future in done:
                     yield future.result()
         except BrokenProcessPool as error:
@@ -72,8 +80,38 @@ def make_in_pool(plan: Plan, out: Place, shards: Sequence[int], *, workers: int)
 
 
 @contextmanager
+def _noted_interrupts() -> Iterator[Callable[[], None]]:
+    """Raise the first interrupt of a block only where this is asked to.
+
+    One that lands while the pool holds a lock of its own would leave it held, and hang the end.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield lambda: None  # no interrupt is raised here
+        return
+    noted = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal noted
+        if noted:
+            before(number, frame)
+        noted = True
+
+    def raise_noted() -> None:
+        if noted:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield raise_noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+    raise_noted()
+
+
+@contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """For the start of processes: the parent tells of an interrupt, once, and they never do."""
+    """For the start of processes, so that none ends on an interrupt before it can ignore it."""
     if sys.platform == "win32":
         yield
         return
