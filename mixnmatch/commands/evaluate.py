@@ -1,6 +1,7 @@
 """``mixnmatch evaluate``: the figures of a model on a data set."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -124,7 +125,8 @@ def measure(args: argparse.Namespace, make_runner: "Callable[[], Runner]") -> in
     if args.dry_run:
         return _dry_run(args, bundle, dataset, config)
     subject = Subject(bundle=bundle, dataset=dataset, config=config, seed=args.seed)
-    evaluation = evaluate(subject, runner=make_runner(), exhibits=args.page is not None)
+    with contextlib.redirect_stdout(sys.stderr):  # what a runner says is no result
+        evaluation = evaluate(subject, runner=make_runner(), exhibits=args.page is not None)
     if args.json:
         where = {"model": args.model, "data": str(args.data)}
         print(json.dumps(where | as_json(evaluation), indent=2, allow_nan=False))

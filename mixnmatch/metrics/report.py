@@ -121,12 +121,13 @@ def as_json(evaluation: "Evaluation") -> dict[str, Any]:
     }
 
 
-def finite_or_null(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values for JSON, which knows no NaN: None for each number that is not finite."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
+def finite_or_null(value: Any) -> Any:
+    """A value for JSON, which knows no NaN: None for each number within that is not finite."""
+    if isinstance(value, Mapping):
+        return {name: finite_or_null(within) for name, within in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_null(within) for within in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def headlines(figures: Mapping[str, "Figure"], most: int) -> Sequence[str]:
