@@ -14,6 +14,7 @@ from mixnmatch.training.signals import heard
 from mixnmatch_platform.locks import hold, is_held
 from mixnmatch_platform.meter import COST, device_seconds
 from mixnmatch_platform.periodic import every
+from mixnmatch_platform.session_log import logged, note_command
 from mixnmatch_platform.stopping import clear_stop, request_stop, stop_reason
 
 __all__ = ["Budget", "elapsed_seconds", "in_session", "session"]
@@ -79,8 +80,9 @@ def in_session(folder: Path) -> bool:
 def session(folder: Path, budget: Budget | None = None) -> Iterator[None]:
     """Work on the run or sweep in a folder: no other driver does meanwhile.
 
-    A stop asked for earlier is forgotten. A signal to this process (see ``listening``) and a
-    spent budget become a stop of everything in the folder.
+    What it says is logged, and how it was started is noted. A stop asked for earlier is forgotten.
+    A signal to this process (see ``listening``) and a spent budget become a stop of everything in
+    the folder.
 
     Args:
         folder: Made when missing.
@@ -115,8 +117,9 @@ def session(folder: Path, budget: Budget | None = None) -> Iterator[None]:
         except OSError as error:  # a full disk, for one: the next look may be luckier
             print(f"{folder}: {error.strerror or error}", file=sys.stderr, flush=True)
 
-    with hold(folder / SESSION, wait_seconds=0):
+    with hold(folder / SESSION, wait_seconds=0), logged(folder):
         clear_stop(folder)
+        note_command(folder)
         try:
             with every(LOOK_SECONDS, look, "session"):
                 yield

@@ -7,14 +7,28 @@ from collections.abc import Sequence
 
 from mixnmatch import __version__
 from mixnmatch.cli import run_program
+from mixnmatch_platform.output import results_alone
 
-COMMANDS = ("ingest", "train", "evaluate", "promote", "champion", "stop", "sync", "reap")
+COMMANDS = (
+    *("ingest", "train", "sweep", "resume", "stop", "runs", "logs"),
+    *("evaluate", "promote", "champion"),
+    *("up", "down", "status", "doctor", "sync", "reap"),
+)
 """Modules of ``mixnmatch_platform.commands``, in the order of the help."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; see ``mixnmatch.cli.main`` for the exit status."""
-    return run_program(build_parser(), argv)
+    with results_alone():
+        return run_program(build_parser(), argv)
+
+
+def program() -> int:
+    """The installed program: ``main``, and then nothing more on standard output."""
+    status = main()
+    sys.stdout.flush()
+    sys.stdout = sys.stderr  # Ray prints what it kept back as it shuts down
+    return status
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,4 +45,4 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

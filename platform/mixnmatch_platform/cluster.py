@@ -9,6 +9,7 @@ from typing import Any
 import mixnmatch
 import mixnmatch_platform
 from mixnmatch.errors import InputError
+from mixnmatch_platform.services import RAY_SETTINGS, ray_address
 
 PACKAGES = [Path(module.__path__[0]) for module in (mixnmatch, mixnmatch_platform)]
 JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -20,25 +21,30 @@ SPARED_CPUS = 0.1
 """Left of each worker's CPUs: a driver's share must not keep the last worker from starting."""
 
 
-def connect(num_cpus: int | None = None) -> bool:
+def connect(num_cpus: int | None = None, home: Path | None = None) -> bool:
     """Connect to the cluster that this process belongs to, else start one on this machine.
 
     A job of ``ray job submit`` finds its cluster in ``RAY_ADDRESS``. Without it, ``local`` is named
     aloud, since Ray would otherwise join the leftovers of another cluster on this machine.
+    The cluster that ``platform up`` has begun for a home folder is joined as well.
 
     Args:
         num_cpus: CPUs of a cluster started here; all of the machine's without it.
+        home: Folder of the runs.
 
     Returns:
         Whether a cluster was started here, which ``ray.shutdown`` then ends.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    own = ray_address(home) if home is not None and "RAY_ADDRESS" not in os.environ else None
+    if own is not None:
+        os.environ.update(RAY_SETTINGS)
     import ray
 
     if ray.is_initialized():
         return False
     variables = {k: v for k, v in os.environ.items() if k.startswith(FORWARDED)}
-    if address := os.environ.get("RAY_ADDRESS"):
+    if address := os.environ.get("RAY_ADDRESS") or own:
         # Nodes may have only the dependencies: both packages travel with the job.
         shipped: dict[str, Any] = {"py_modules": [str(path) for path in PACKAGES]}
         if JOB_MARK not in os.environ:  # a job's own variables reach its workers anyway

@@ -17,7 +17,7 @@ from mixnmatch_platform.registry import (
     local_folder,
     registered_model,
 )
-from mixnmatch_platform.store import connect_existing, mlflow_errors
+from mixnmatch_platform.store import all_runs, connect_existing, mlflow_errors
 from mixnmatch_platform.tracking import BOTH_STAGES, DATA_TAG, STAGES_TAG
 
 if TYPE_CHECKING:
@@ -193,11 +193,7 @@ def _candidates(client: "MlflowClient", experiment: str) -> list[Any]:
         raise InputError(f"no experiment {experiment!r}: known are {', '.join(known)}")
     finished = "attributes.status = 'FINISHED'"
     both = f"{finished} and tags.`{STAGES_TAG}` = '{BOTH_STAGES}'"
-    page = client.search_runs([found.experiment_id], both)
-    runs = list(page)
-    while page.token:
-        page = client.search_runs([found.experiment_id], both, page_token=page.token)
-        runs += page
+    runs: list[Any] = list(all_runs(client, [found.experiment_id], both))
     if not runs:
         some = client.search_runs([found.experiment_id], finished, max_results=1)
         lacks = " with both stages" if some else ""

@@ -14,7 +14,7 @@ from mixnmatch_platform.delivery import Delivery, deliver
 from mixnmatch_platform.ending import settle
 from mixnmatch_platform.locks import LOCK, holder, is_held
 from mixnmatch_platform.outbox import Outbox
-from mixnmatch_platform.store import connect_existing, mlflow_errors
+from mixnmatch_platform.store import all_runs, connect_existing, experiment_names, mlflow_errors
 from mixnmatch_platform.tracking import FOLDER_TAG, HOST_TAG, REASON_TAG, Tracking
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ __all__ = ["SILENT_SECONDS", "Verdict", "reap"]
 SILENT_SECONDS = 600.0
 """Running workers write every quarter of a minute; so long without is no slow disk any more."""
 PARENT_TAG = "mlflow.parentRunId"
-PAGE = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,19 +74,9 @@ def reap(
 
 def _running(client: "MlflowClient") -> Iterator[tuple[Any, str]]:
     """Runs, and the names of their experiments."""
-    names: dict[str, str] = {}
-    token = None
-    while token != "":
-        page = client.search_experiments(page_token=token)
-        names |= {str(e.experiment_id): str(e.name) for e in page}
-        token = page.token or ""
-    token = None
-    while names and token != "":
-        found = client.search_runs(
-            list(names), "attributes.status = 'RUNNING'", max_results=PAGE, page_token=token
-        )
-        yield from ((run, names[run.info.experiment_id]) for run in found)
-        token = found.token or ""
+    names = experiment_names(client)
+    for run in all_runs(client, names, "attributes.status = 'RUNNING'"):
+        yield run, names[run.info.experiment_id]
 
 
 def _judge(

@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,15 +11,17 @@ from mixnmatch.errors import InputError, MixNMatchError, RunError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import RunTag
+    from mlflow.entities import Run, RunTag
 
 __all__ = [
+    "all_runs",
     "answers",
     "artifact_location",
     "connect",
     "connect_existing",
     "cut",
     "cut_tags",
+    "experiment_names",
     "home_folder",
     "mlflow_errors",
     "new_client",
@@ -38,6 +40,7 @@ SETTINGS = {
 }
 PROBE_SECONDS = 4
 TAG_LENGTH = 5000
+PAGE = 1000
 
 
 def home_folder() -> Path:
@@ -146,6 +149,33 @@ def mlflow_errors(doing: str, kind: type[MixNMatchError] = RunError) -> Iterator
         yield
     except MlflowException as error:
         raise kind(f"{doing}: {one_line(error)}") from error
+
+
+def experiment_names(client: "MlflowClient") -> dict[str, str]:
+    """Names of the experiments that are not deleted, by id."""
+    names: dict[str, str] = {}
+    token = None
+    while token != "":
+        page = client.search_experiments(page_token=token)
+        names |= {str(e.experiment_id): str(e.name) for e in page}
+        token = page.token or ""
+    return names
+
+
+def all_runs(
+    client: "MlflowClient",
+    experiments: Iterable[str],
+    filter_string: str = "",
+    order_by: list[str] | None = None,
+) -> "Iterator[Run]":
+    """Runs of some experiments, however many there are; all four as MLflow's search takes them."""
+    ids, token = list(experiments), None
+    while ids and token != "":
+        page = client.search_runs(
+            ids, filter_string, max_results=PAGE, page_token=token, order_by=order_by
+        )
+        yield from page
+        token = page.token or ""
 
 
 def one_line(error: BaseException) -> str:

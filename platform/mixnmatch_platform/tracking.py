@@ -18,6 +18,7 @@ from mixnmatch_platform.environment import CODE_DIFF, environment_tags
 from mixnmatch_platform.outbox import DELIVERED, RUN_ID_FILE, Outbox
 from mixnmatch_platform.recording import OutboxRecorder
 from mixnmatch_platform.store import (
+    all_runs,
     answers,
     artifact_location,
     connect,
@@ -209,16 +210,8 @@ class Tracking:
             found = client.get_experiment_by_name(experiment)
             if found is None:
                 raise InputError(f"no experiment {experiment!r} in {self.uri} to start warm from")
-            runs, token = [], None
-            while token != "":
-                page = client.search_runs(
-                    [found.experiment_id],
-                    wanted,
-                    order_by=["attributes.start_time ASC"],
-                    page_token=token,
-                )
-                runs += page
-                token = page.token or ""
+            oldest_first = ["attributes.start_time ASC"]
+            runs = list(all_runs(client, [found.experiment_id], wanted, oldest_first))
         return [
             FinishedRun(
                 run_id=run.info.run_id,

@@ -68,7 +68,7 @@ def run_sweep(
     sweep.tracking.check()
     # Once, here: trials on this machine find them in the cache.
     teach_oracles(dataset, sweep.config.model.image_size, sweep.config.evaluation)
-    started = cluster.connect()
+    started = cluster.connect(home=sweep.home)
     cluster.check_placeable(sweep.trial_resources, fixed=started)
     # Listening after Ray, which has handlers of its own; what it says on stdout is no result.
     with (

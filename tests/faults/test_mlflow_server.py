@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from mixnmatch.settings import override, to_dict
 from mixnmatch_platform.delivery import Delivery, deliver
 from mixnmatch_platform.outbox import Outbox
 from mixnmatch_platform.reap import reap
+from mixnmatch_platform.services import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -56,9 +56,7 @@ class Server:
     """``mlflow server`` on SQLite, which can be killed and started again where it was."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None

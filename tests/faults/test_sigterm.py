@@ -102,7 +102,7 @@ def test_platform_train_ends_saved_and_goes_on(
             with command("mixnmatch_platform.cli", "stop", "run", "--wait", 200) as stopping:
                 said, complaint = stopping.communicate(timeout=300)
             assert stopping.returncode == 0, complaint
-            assert said == f"{out} has stopped: the same command again goes on with it\n"
+            assert said == f"{out} has stopped: platform resume run goes on with it\n"
             reason = "platform stop"
         else:
             process.send_signal(signal.SIGTERM)

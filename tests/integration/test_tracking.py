@@ -391,10 +391,10 @@ def test_what_a_store_refuses_does_not_hold_up_the_rest(
     recorder.close()
     assert steps(client, run_id, "loss") == [(1, 1.0)]
     assert steps(client, run_id, "beside") == [(1, 3.0)]
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2
-    assert r"refuses figure(s): left out ('a\nb' = 1.0" in lines[0]
-    assert "has refused 2 figure(s)" in lines[1]
+    *said, summary = capsys.readouterr().err.splitlines()
+    assert r"refuses figure(s): left out ('a\nb' = 1.0" in said[0]
+    assert len(said) <= 2  # one line a batch, and it may send both in one
+    assert "has refused 2 figure(s)" in summary
     assert Outbox(out).waiting() == 0
 
 

@@ -26,12 +26,14 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(args: argparse.Namespace) -> int:
     """Show."""
+    from mixnmatch.metrics.report import finite_or_null
     from mixnmatch_platform.champion import describe_champion, find_champion
     from mixnmatch_platform.store import tracking_uri
 
     champion = find_champion(tracking_uri(args.home), args.model)
     if args.json:
-        print(json.dumps({"version": champion.version, **champion.metrics}, indent=2))
+        content = {"version": champion.version, **champion.metrics}
+        print(json.dumps(finite_or_null(content), indent=2))
     else:
         print(describe_champion(champion))
     return 0

@@ -37,6 +37,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(args: argparse.Namespace) -> int:
     """Promote."""
+    from mixnmatch.metrics.report import finite_or_null
     from mixnmatch_platform.promote import format_promotion, promote
     from mixnmatch_platform.store import tracking_uri
 
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         force=args.force,
     )
     if args.json:
-        print(json.dumps(dataclasses.asdict(promotion), indent=2))
+        print(json.dumps(finite_or_null(dataclasses.asdict(promotion)), indent=2))
     else:
         print(format_promotion(promotion))
     return 0

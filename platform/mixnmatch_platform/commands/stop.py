@@ -37,9 +37,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(args: argparse.Namespace) -> int:
     """Ask for a stop, and wait for it."""
     from mixnmatch.errors import RunError
+    from mixnmatch_platform.folders import find_folder, is_running
     from mixnmatch_platform.stopping import request_stop
 
-    folder = _running(args.home.absolute(), args.name)
+    folder = find_folder(args.home.absolute(), args.name, running=True)
     request_stop(folder, "platform stop")
     deadline = time.monotonic() + args.wait
     while is_running(folder):
@@ -49,30 +50,5 @@ def run(args: argparse.Namespace) -> int:
             print(f"{folder} was asked to stop: it saves after its step, then ends")
             return 0
         time.sleep(POLL_SECONDS)
-    print(f"{folder} has stopped: the same command again goes on with it")
+    print(f"{folder} has stopped: platform resume {args.name} goes on with it")
     return 0
-
-
-def is_running(folder: Path) -> bool:
-    """Whether a driver or a worker works on the run or sweep in a folder now."""
-    from mixnmatch_platform.budget import in_session
-    from mixnmatch_platform.locks import is_held
-
-    return in_session(folder) or is_held(folder)
-
-
-def _running(home: Path, name: str) -> Path:
-    """The one folder of that name in which something runs."""
-    from mixnmatch.errors import InputError
-
-    if name.startswith("/") or ".." in Path(name).parts:
-        raise InputError(f"{name!r} is no name of a run or sweep")
-    there = [folder for folder in (home / name, *home.glob(f"*/{name}")) if folder.is_dir()]
-    running = [folder for folder in there if is_running(folder)]
-    if len(running) > 1:
-        names = " or ".join(str(folder.relative_to(home)) for folder in running)
-        raise InputError(f"{name} runs more than once: say {names}")
-    if not running:
-        known = "it is not running" if there else f"there is none in {home}"
-        raise InputError(f"no run or sweep {name} runs: {known}")
-    return running[0]

@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     from mixnmatch.data.store import open_dataset
     from mixnmatch.errors import InputError
     from mixnmatch.files import absolute
+    from mixnmatch.metrics.report import finite_or_null
     from mixnmatch.training.checkpoints import check_same_run
     from mixnmatch.training.run import check
     from mixnmatch.training.signals import listening
@@ -142,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
         )
         return 0
     if workers:
-        cluster.check_placeable(needed, fixed=cluster.connect())
+        cluster.check_placeable(needed, fixed=cluster.connect(home=home))
     # Listening after Ray, which has handlers of its own; what it says on stdout is no result.
     with listening(), session(out, budget), contextlib.redirect_stdout(sys.stderr):
         forget_attempts(out)
@@ -162,5 +163,5 @@ def run(args: argparse.Namespace) -> int:
             gpus_per_worker=args.gpus_per_worker,
             cpus_per_worker=args.cpus_per_worker,
         )
-    print(json.dumps(metrics, indent=2) if args.json else summary(out, metrics))
+    print(json.dumps(finite_or_null(metrics), indent=2) if args.json else summary(out, metrics))
     return 0
