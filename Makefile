@@ -10,7 +10,7 @@ setup: $(VENV)/.installed
 # Exact tested versions; the constraints name no address, so any index that has them will do.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cluster,dev]'
 	touch $@
 
 # Drawn again where it is missing or cannot be opened, for instance of an older format.
