@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from mixnmatch.errors import MixNMatchError, RunError
 from mixnmatch.metrics.measure import Observations, Observer, Subject, join, parts_of
-from mixnmatch_platform import cluster
+from mixnmatch_platform.cluster import connect
+from mixnmatch_platform.placing import check_placeable
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -37,10 +38,10 @@ class RayRunner:
     """
 
     def __init__(self, workers: int | None = None, *, use_gpu: bool = False) -> None:
-        fixed = cluster.connect(num_cpus=workers)
+        connected = connect(num_cpus=workers)
         self._kind = "GPU" if use_gpu else "CPU"
         if workers is not None or use_gpu:
-            cluster.check_placeable({self._kind: workers or 1}, fixed=fixed)
+            check_placeable({self._kind: 1}, workers or 1, grows=connected.grows)
         import ray
 
         self.workers = workers or max(1, int(ray.cluster_resources().get(self._kind, 1)))

@@ -17,7 +17,8 @@ from mixnmatch.data.places import Place
 from mixnmatch.data.plan import Plan
 from mixnmatch.data.pool import quietly
 from mixnmatch.errors import DataError, MixNMatchError, RunError
-from mixnmatch_platform import cluster
+from mixnmatch_platform.cluster import connect
+from mixnmatch_platform.placing import check_placeable
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -47,9 +48,9 @@ def make_on_ray(
     """
     if not shards:
         return
-    fixed = cluster.connect(num_cpus=workers)
+    connected = connect(num_cpus=workers)
     if workers is not None:
-        cluster.check_placeable({"CPU": workers}, fixed=fixed)
+        check_placeable({"CPU": 1}, workers, grows=connected.grows)
     import ray
 
     held = ray.put((plan, out))

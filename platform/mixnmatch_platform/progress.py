@@ -42,12 +42,12 @@ class SweepProgress(Callback):  # type: ignore[misc]  # ray is untyped
             self._say(f"{trial}: {last[REASON]}")
         elif last.get(OUTCOME) == "failed":
             self._end(f"{trial} failed: {last[REASON]}")
+        elif last.get(OUTCOME) == "early":
+            self._end(f"{trial} {last[REASON].partition(';')[0]}")
         elif last.get(OUTCOME) == "finished":
             figures = read_figures(last)
             values = [f"{o.metric} {figures.get(o.metric, math.nan):.3f}" for o in self._objectives]
             self._end(f"{trial} finished: {', '.join(values)}")
-        else:
-            self._end(f"{trial} stopped early, at {last.get('images', 0):.0f} pictures")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count a trial that failed for good, with its reason."""

@@ -5,11 +5,11 @@ import re
 import sys
 import tempfile
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mixnmatch.errors import InputError, ModelError
+from mixnmatch_platform.directions import Mode, known_mode
 from mixnmatch_platform.registry import (
     MODEL_NAME,
     artifact_uri,
@@ -23,26 +23,12 @@ from mixnmatch_platform.tracking import BOTH_STAGES, DATA_TAG, STAGES_TAG
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["CHAMPION", "Champion", "Mode", "Promotion", "format_promotion", "promote"]
-
-Mode = Literal["min", "max"]
+__all__ = ["CHAMPION", "Champion", "Promotion", "format_promotion", "promote"]
 
 CHAMPION = "champion"
 """Alias of the version that users get."""
 BUNDLE = "bundle"
 METRIC_TAG, VALUE_TAG = "mixnmatch.metric", "mixnmatch.value"
-DIRECTIONS: tuple[tuple[str, Mode], ...] = (
-    ("fid*", "min"),
-    ("kid*", "min"),
-    ("frechet_*", "min"),
-    ("leak*", "min"),
-    ("*_error", "min"),
-    ("*accuracy*", "max"),
-    ("inception_score*", "max"),
-    ("precision_*", "max"),
-    ("recall_*", "max"),
-    ("mask_*", "max"),
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,9 +166,8 @@ def _better(promotion: Promotion) -> bool:
 
 
 def _direction(metric: str) -> Mode:
-    for pattern, mode in DIRECTIONS:
-        if fnmatchcase(metric, pattern):
-            return mode
+    if (mode := known_mode(metric)) is not None:
+        return mode
     raise InputError(f"is less or more of {metric!r} better? Say --mode min or --mode max")
 
 

@@ -11,7 +11,7 @@ from mixnmatch_platform.study import Study
 NUMBER = "number"
 """Of the trial, in what Tune hands to it."""
 OUTCOME, REASON = "outcome", "reason"
-"""Of the last report of a trial: ``finished``, or ``failed`` or ``stopped`` with why."""
+"""Of the last report of a trial: ``finished``, or ``failed``, ``stopped`` or ``early`` with why."""
 ITS_FAULT = "its_fault"
 """Of a failed one: whether its settings are to blame."""
 
@@ -74,22 +74,28 @@ class StudySearch(Searcher):  # type: ignore[misc]  # ray is untyped
 
 
 class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is untyped
-    """Stops trials at the rungs where the study says so.
+    """Has trials stopped at the rungs where the study says so.
+
+    They end by themselves. Tune would end the process that waits for their workers instead, which
+    is to run the next trial.
 
     Args:
         study: The study.
         metric: Figure of the evaluations within stage 1 that its rungs compare.
+        stop: Asks a trial, by its number, to end.
     """
 
-    def __init__(self, study: Study, metric: str) -> None:
+    def __init__(self, study: Study, metric: str, stop: Callable[[int], None]) -> None:
         super().__init__()
         self._study = study
-        self._metric = f"training/{metric}"
+        self._figure = f"training/{metric}"
+        self._stop = stop
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Ask the study, where the report has a figure to compare."""
-        if self._metric in result:
-            number, images = trial.config[NUMBER], int(result["images"])
-            if self._study.stop_early(number, images, result[self._metric]):
-                return str(TrialScheduler.STOP)
+        number = trial.config[NUMBER]
+        if self._figure in result and not self._study.is_settled(number):
+            images = int(result["images"])
+            if self._study.stop_early(number, images, result[self._figure]):
+                self._stop(number)
         return str(TrialScheduler.CONTINUE)

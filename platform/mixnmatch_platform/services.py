@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -24,6 +25,7 @@ __all__ = [
     "Ports",
     "Service",
     "end",
+    "free_port",
     "is_free",
     "ray_address",
     "services",
@@ -281,6 +283,15 @@ def _end(service: Service) -> None:
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(left, timeout=END_SECONDS)
+    if service.name == "ray":
+        _forget(service.address)
+
+
+def _forget(address: str) -> None:
+    """Take back the note that Ray leaves of its latest cluster, where others would look for it."""
+    note = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+    if note.is_file() and note.read_text(encoding="utf-8").strip() == address:
+        note.unlink(missing_ok=True)
 
 
 def _log(home: Path, name: str) -> Path:

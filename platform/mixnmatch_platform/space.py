@@ -4,19 +4,19 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from mixnmatch.checks import require
 from mixnmatch.config import LossWeights
 from mixnmatch.errors import ConfigError
+from mixnmatch_platform.directions import BETTER, Mode, known_mode
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import BaseTrial
 
-__all__ = ["Constraint", "Halving", "Mode", "Objective", "SearchSpace"]
+__all__ = ["Constraint", "Halving", "Objective", "SearchSpace"]
 
-Mode = Literal["min", "max"]
 SUPERS, FINE, PER_SUPER = "model.super_categories", "model.fine_categories", "fine_per_super"
 MOST_COMBINATIONS = 10_000
 """Of the choices of a space: each is checked before anything starts."""
@@ -168,6 +168,13 @@ class Objective:
     mode: Mode
     """Whether less or more of it is better."""
 
+    def __post_init__(self) -> None:
+        if known_mode(self.metric) not in (None, self.mode):
+            raise ConfigError(
+                f"objective {self}: {BETTER[known_mode(self.metric) or self.mode]} of "
+                f"{self.metric} is better"
+            )
+
     def __str__(self) -> str:
         return f"{self.mode} {self.metric}"
 
@@ -219,8 +226,8 @@ class Halving:
     factor: int = 3
     """Of halving."""
     metric: str | None = None
-    """Figure that the rungs compare, as an evaluation of ``evaluation.every_samples`` names it; the
-    objective's by default."""
+    """Figure that the rungs compare, as an evaluation of ``evaluation.every_samples`` names it, of
+    which more or less is better as of the objective; the objective's by default."""
 
     def __post_init__(self) -> None:
         require(self.first_images >= 1, "halving.first_images", self.first_images, "at least 1")

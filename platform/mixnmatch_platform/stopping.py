@@ -10,6 +10,7 @@ from mixnmatch.files import whole_file
 from mixnmatch.training.signals import SIGTERM, heard, install_handler
 
 __all__ = [
+    "EARLY",
     "SIGTERM",
     "PreemptedError",
     "Stopping",
@@ -20,6 +21,8 @@ __all__ = [
 ]
 
 STOP_FILE = "stop"
+EARLY = "stopped early"
+"""Why a trial is asked to end that lies behind the others."""
 LOOK_SECONDS = 1.0
 """Between two looks at the files, and at the other workers."""
 PREEMPTION_SECONDS = 5.0
@@ -87,6 +90,10 @@ class Stopping:
         self._asked_others: float | None = None
         self._steps_to_next = 0
         self._steps = 1
+
+    def look_again(self) -> None:
+        """Look at the files before the next step, however short the time since the last look."""
+        self._looked = -float("inf")
 
     def stop(self) -> str | None:
         """Why to end: the file's text, the signal, or what the node or another worker was told."""

@@ -21,7 +21,7 @@ from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 from mixnmatch_platform.fresh import ATTEMPTS, fresh_params, seed_of
 from mixnmatch_platform.space import Constraint, Halving, Objective, SearchSpace
 
-__all__ = ["JOURNAL", "Proposal", "Study"]
+__all__ = ["JOURNAL", "Proposal", "Study", "trial_name"]
 
 JOURNAL = "study.journal"
 """File in the folder of a sweep."""
@@ -32,6 +32,11 @@ REASON, SOURCE = "failed", "warm_start_run"
 CONSTRAINTS, FIGURES = "constraints", "figures"
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 SETTLED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def trial_name(number: int) -> str:
+    """The name of a trial, its folder and its MLflow run."""
+    return f"trial-{number:04d}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +51,7 @@ class Proposal:
     @property
     def name(self) -> str:
         """Of its folder and its MLflow run."""
-        return f"trial-{self.number:04d}"
+        return trial_name(self.number)
 
 
 class Study:

@@ -9,7 +9,8 @@ from mixnmatch.checks import require
 from mixnmatch.config import RunConfig
 from mixnmatch.errors import ConfigError
 from mixnmatch.settings import flatten, override
-from mixnmatch_platform.cluster import group_resources
+from mixnmatch_platform.directions import BETTER, known_mode
+from mixnmatch_platform.placing import Bundle, worker_bundle
 from mixnmatch_platform.space import Constraint, Halving, Objective, SearchSpace
 from mixnmatch_platform.store import home_folder
 from mixnmatch_platform.tracking import Tracking
@@ -66,6 +67,7 @@ class Sweep:
         require(bool(self.objectives), "objectives", self.objectives, "at least one")
         if len(self.objectives) > 1:
             self._check_several()
+        dict(self.worker)  # which is checked as it is made
         size = self.space.size
         require(
             size is None or self.trials <= size,
@@ -99,6 +101,12 @@ class Sweep:
             )
 
     def _check_rungs(self, halving: Halving, config: RunConfig) -> None:
+        goal = self.objectives[0]
+        if known_mode(self.rung_metric) not in (None, goal.mode):
+            raise ConfigError(
+                f"halving.metric is {self.rung_metric}: it must be a figure of which "
+                f"{BETTER[goal.mode]} is better, as of the objective {goal.metric}"
+            )
         step = config.stage1.batch_size * max(1, self.workers)
         every = config.evaluation.every_steps * step
         total = config.stage1.steps * step
@@ -149,13 +157,16 @@ class Sweep:
         }
 
     @property
+    def worker(self) -> Bundle:
+        """What one worker takes of one machine."""
+        return worker_bundle(
+            gpus_per_worker=self.gpus_per_worker, cpus_per_worker=self.cpus_per_worker
+        )
+
+    @property
     def trial_resources(self) -> dict[str, float]:
         """What one trial takes of the cluster, its driver included."""
-        resources = group_resources(
-            max(1, self.workers),
-            gpus_per_worker=self.gpus_per_worker,
-            cpus_per_worker=self.cpus_per_worker,
-        )
+        resources = {kind: amount * max(1, self.workers) for kind, amount in self.worker.items()}
         driver = DRIVER_CPUS if self.workers else 0
         return resources | {"CPU": resources["CPU"] + driver}
 

@@ -1,5 +1,6 @@
 """Training on Ray Train: the same run as everywhere, on one or several workers."""
 
+import functools
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,8 +12,8 @@ from mixnmatch.errors import MixNMatchError, RunError, Stopped
 from mixnmatch.training.checkpoints import KeptStates
 from mixnmatch.training.run import Worker
 from mixnmatch_platform.attempts import count_attempt, forget_attempts
-from mixnmatch_platform.cluster import SPARED_CPUS
 from mixnmatch_platform.job import Job, execute, figures, settle
+from mixnmatch_platform.placing import SPARED_CPUS
 from mixnmatch_platform.states import job_states
 from mixnmatch_platform.stopping import PreemptedError, Stopping, stop_reason
 from mixnmatch_platform.tracking import REASON_TAG
@@ -125,7 +126,8 @@ def stage_trainer(
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    from mixnmatch_platform.worker_group import NoticingConfig, WorkerTask, train_on_worker
+    from mixnmatch_platform.process_group import NoticingConfig
+    from mixnmatch_platform.worker_group import WorkerTask, train_on_worker
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     task = WorkerTask(
@@ -137,8 +139,8 @@ def stage_trainer(
     )
     storage = job.out / "ray"
     return TorchTrainer(
-        train_on_worker,
-        train_loop_config={"task": task},
+        # Not in the loop's config: the group's controller unpickles that, with all of our packages.
+        functools.partial(train_on_worker, task),
         torch_config=NoticingConfig(backend="nccl" if gpus_per_worker == 1 else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=workers,

@@ -16,7 +16,7 @@ from mixnmatch_platform.attempts import count_attempt
 from mixnmatch_platform.job import Job, execute
 from mixnmatch_platform.search import ITS_FAULT, NUMBER, OUTCOME, REASON, report_of
 from mixnmatch_platform.states import job_states
-from mixnmatch_platform.stopping import PreemptedError, Stopping
+from mixnmatch_platform.stopping import EARLY, PreemptedError, Stopping
 from mixnmatch_platform.study import Proposal
 from mixnmatch_platform.sweep import Sweep
 from mixnmatch_platform.trainers import run_job
@@ -50,7 +50,8 @@ def _run(config: dict[str, Any], *, sweep: Sweep, start: Callable[..., Job]) -> 
     except PreemptedError:
         raise  # this machine goes away: Tune starts the trial again on another one
     except Stopped as stopped:
-        tune.report({OUTCOME: "stopped", REASON: str(stopped)})
+        outcome = "early" if str(stopped).startswith(EARLY) else "stopped"
+        tune.report({OUTCOME: outcome, REASON: str(stopped)})
     except MixNMatchError as error:
         diverged = isinstance(error, DivergenceError)
         tune.report({OUTCOME: "failed", REASON: str(error), ITS_FAULT: diverged})
@@ -84,7 +85,7 @@ def _train(config: dict[str, Any], sweep: Sweep, start: Callable[..., Job]) -> d
         return execute(
             job,
             worker=Worker(device=choose_device("cuda" if sweep.gpus_per_worker else "cpu")),
-            checkpoints=ReportedStates(states),
+            checkpoints=ReportedStates(states, supervisor),
             supervisor=supervisor,
         )
     except Stopped as stopped:
@@ -98,10 +99,12 @@ class ReportedStates:
 
     Args:
         states: Where they are.
+        supervisor: Of the trial, which may be asked to end on what Tune has heard.
     """
 
-    def __init__(self, states: KeptStates) -> None:
+    def __init__(self, states: KeptStates, supervisor: Stopping) -> None:
         self._states = states
+        self._supervisor = supervisor
 
     def load(self) -> State | None:
         """The latest state."""
@@ -113,6 +116,7 @@ class ReportedStates:
 
         self._states.save(state, metrics)
         tune.report(metrics)
+        self._supervisor.look_again()
 
     def save_best(self, state: State, name: str, figure: Figure) -> None:
         """Keep a state if it is the best one."""

@@ -19,9 +19,9 @@ from mixnmatch.metrics.evaluate import teach_oracles
 from mixnmatch.settings import override
 from mixnmatch.training.run import check
 from mixnmatch.training.signals import listening
-from mixnmatch_platform import cluster
 from mixnmatch_platform.attempts import forget_attempts
 from mixnmatch_platform.budget import Budget, session
+from mixnmatch_platform.cluster import connect
 from mixnmatch_platform.ending import ending, settle
 from mixnmatch_platform.environment import environment_tags
 from mixnmatch_platform.identity import check_metrics, check_same
@@ -29,10 +29,11 @@ from mixnmatch_platform.job import Job, start_job
 from mixnmatch_platform.locks import hold, is_held
 from mixnmatch_platform.outbox import Outbox
 from mixnmatch_platform.periodic import every
+from mixnmatch_platform.placing import check_placeable
 from mixnmatch_platform.recording import OutboxRecorder
 from mixnmatch_platform.results import SweepResult, TrialResult, best_words, counted, sweep_result
-from mixnmatch_platform.stopping import stop_reason
-from mixnmatch_platform.study import Study
+from mixnmatch_platform.stopping import EARLY, clear_stop, request_stop, stop_reason
+from mixnmatch_platform.study import Study, trial_name
 from mixnmatch_platform.sweep import DRIVER_CPUS, Sweep, describe
 from mixnmatch_platform.tracking import DATA_TAG, REASON_TAG
 from mixnmatch_platform.trainers import run_job
@@ -68,8 +69,8 @@ def run_sweep(
     sweep.tracking.check()
     # Once, here: trials on this machine find them in the cache.
     teach_oracles(dataset, sweep.config.model.image_size, sweep.config.evaluation)
-    started = cluster.connect(home=sweep.home)
-    cluster.check_placeable(sweep.trial_resources, fixed=started)
+    cluster = connect(home=sweep.home)
+    check_placeable(sweep.worker, max(1, sweep.workers), grows=cluster.grows)
     # Listening after Ray, which has handlers of its own; what it says on stdout is no result.
     with (
         _listening(),
@@ -98,7 +99,7 @@ def run_sweep(
                     environment=environment,
                     patience_seconds=PATIENCE_SECONDS,
                 )
-                return _run(sweep, study, start, recorder, alone=started)
+                return _run(sweep, study, start, recorder, alone=cluster.started)
 
 
 def open_study(sweep: Sweep) -> Study:
@@ -124,8 +125,9 @@ def _run(
 ) -> SweepResult:
     import ray
 
-    for folder in sweep.folder.glob("trial-*"):
-        forget_attempts(folder)  # they are taken up by hand
+    for folder in sweep.folder.glob("trial-*"):  # they are taken up by hand
+        forget_attempts(folder)
+        clear_stop(folder)
     try:
         with every(SETTLE_EVERY_SECONDS, lambda: _settle(sweep, study), "settling"):
             _tune(sweep, study, start)
@@ -158,13 +160,16 @@ def _tune(sweep: Sweep, study: Study, start: Callable[..., Job]) -> None:
 
     from mixnmatch_platform.progress import SweepProgress
     from mixnmatch_platform.search import NUMBER, StudyScheduler, StudySearch
-    from mixnmatch_platform.study import Proposal
     from mixnmatch_platform.trial import trainable
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ``session`` is there for it
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # ``SweepProgress`` is there for it
 
     def name(trial: Any) -> str:
-        return Proposal(number=trial.config[NUMBER], settings={}).name
+        return trial_name(trial.config[NUMBER])
+
+    def stop(number: int) -> None:
+        request_stop(sweep.folder / trial_name(number), EARLY)
 
     sessions = sweep.folder / "tune"
     tuner = tune.Tuner(
@@ -174,9 +179,10 @@ def _tune(sweep: Sweep, study: Study, start: Callable[..., Job]) -> None:
         ),
         tune_config=tune.TuneConfig(
             search_alg=StudySearch(study, lambda: stop_reason([sweep.folder]) is not None),
-            scheduler=StudyScheduler(study, sweep.rung_metric) if sweep.halving else None,
+            scheduler=StudyScheduler(study, sweep.rung_metric, stop) if sweep.halving else None,
             num_samples=-1,  # the study knows when there are enough
             max_concurrent_trials=sweep.concurrent,
+            reuse_actors=True,  # a process that has imported everything takes the next trial
             trial_name_creator=name,
             trial_dirname_creator=name,
         ),

@@ -1,24 +1,23 @@
 """What runs on the workers of a Ray Train group."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray.train
 import ray.train.torch
 import torch
 from ray.train.collective import broadcast_from_rank_zero
-from ray.train.torch import TorchConfig
 
 from mixnmatch.errors import MixNMatchError, Stopped
 from mixnmatch.metrics.figures import Figure
 from mixnmatch.training.checkpoints import KeptStates, State
 from mixnmatch.training.run import Worker
 from mixnmatch_platform.job import Job, execute
-from mixnmatch_platform.stopping import PreemptedError, Stopping, install_handler
+from mixnmatch_platform.stopping import PreemptedError, Stopping
 
-__all__ = ["GroupStates", "NoticingConfig", "WorkerTask", "train_on_worker"]
+__all__ = ["GroupStates", "WorkerTask", "train_on_worker"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,28 +34,6 @@ class WorkerTask:
     """Where a stop may be asked for."""
     reports: bool
     """Whether a trial of Tune's wants to hear of the figures that come with the states."""
-
-
-class _NoticingBackend(TorchConfig().backend_cls):  # type: ignore[misc]  # Ray's own for torch
-    """Takes note of SIGTERM in the workers.
-
-    Ray's own handler ends a worker at once, with the thread that trains. This is the one hook that
-    runs in the main thread, which alone may set handlers.
-    """
-
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        super().on_start(worker_group, backend_config)
-        worker_group.execute(install_handler)
-
-
-@dataclass
-class NoticingConfig(TorchConfig):  # type: ignore[misc]  # Ray's types are not followed
-    """Process group of workers that take note of SIGTERM."""
-
-    @property
-    def backend_cls(self) -> type:
-        """What sets the workers up."""
-        return _NoticingBackend
 
 
 class GroupStates:
@@ -87,18 +64,18 @@ class GroupStates:
         self._states.save_best(state, name, figure)
 
 
-def train_on_worker(config: dict[str, WorkerTask]) -> MixNMatchError | None:
+def train_on_worker(task: WorkerTask) -> MixNMatchError | None:
     """Train on one worker of the group.
 
     Args:
-        config: The ``task``.
+        task: What it is given.
 
     Returns:
         ``Stopped`` if all of it was asked to end, ``PreemptedError`` if a machine of the group goes
         away; the error of ours that ended a worker without others. What is raised is one of several
         workers, whom Ray then ends at once, wherever they are: the others wait for this one.
     """
-    task = config["task"]
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it tells of each report in full
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(task.threads)

@@ -2,9 +2,10 @@
 
     python tests/benchmarks/orchestration.py --rounds 5
 
-Each round trains the same model twice: with ``mixnmatch.training`` alone in this process, and as a
-trial of a sweep with a worker group of one. Both take their steps with one thread and write their
-figures every step; the seconds of a step are those that training itself records.
+Each round trains the same model with ``mixnmatch.training`` alone in this process, and as two
+trials of a sweep, one after the other, with a worker group of one (or, with ``--workers 0``, in the
+trial's own process). All take their steps with one thread and write their figures every step; the
+seconds of a step are those that training itself records.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
@@ -38,20 +40,25 @@ WARM_UP = 10
 """Steps that are left out of each run."""
 
 
+def records(out: Path) -> list[dict[str, Any]]:
+    """What a run has recorded."""
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
 def step_seconds(out: Path) -> list[float]:
     """Of the steps of stage 1 after the first ones, as recorded."""
-    lines = (out / "metrics.jsonl").read_text().splitlines()
-    values = [json.loads(line)["values"] for line in lines]
+    values = [record["values"] for record in records(out)]
     name = "stage1/step_seconds"
     return [found[name] for found in values if name in found][WARM_UP:]
 
 
 def main() -> int:
-    """Print the median step of both, their ratio by round, and what a trial takes to start."""
+    """Print the median step of both, their ratio by round, and what trials take to start."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=80, help="of stage 1")
     parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=1, help="of a trial")
     args = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix="orchestration-"))
@@ -72,7 +79,7 @@ def main() -> int:
         },
     )  # fmt: skip
     cluster.connect(num_cpus=2)
-    bare, under, starts = [], [], []
+    bare, under, first, second = [], [], [], []
     for number in range(args.rounds):
         for way in ("bare", "under") if number % 2 else ("under", "bare"):
             home = folder / f"{way}-{number}"
@@ -87,16 +94,18 @@ def main() -> int:
             else:
                 began = time.time()
                 sweep = Sweep(
-                    name="one", data=folder / "data", config=config, trials=1, workers=1,
-                    space=SearchSpace(super_categories=(3,), fine_per_super=(2,)),
+                    name="two", data=folder / "data", config=config, trials=2,
+                    workers=args.workers,
+                    space=SearchSpace(super_categories=(3,), fine_per_super=(1, 2)),
                     objectives=(Objective("disentanglement_accuracy", "max"),), home=home,
                     cpus_per_worker=0.9,
                 )  # fmt: skip
                 run_sweep(sweep)
-                out = home / "one" / "trial-0000"
-                under.append(step_seconds(out))
-                first = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
-                starts.append(first["time"] - began)
+                trials = [home / "two" / f"trial-000{n}" for n in (0, 1)]
+                under.append([seconds for out in trials for seconds in step_seconds(out)])
+                before, after = map(records, trials)
+                first.append(before[0]["time"] - began)
+                second.append(after[0]["time"] - before[-1]["time"])
     ratios = [statistics.median(u) / statistics.median(b) for u, b in zip(under, bare, strict=True)]
     for name, runs in (("bare loop", bare), ("Train + Tune + MLflow", under)):
         steps = [second for run in runs for second in run]
@@ -104,7 +113,8 @@ def main() -> int:
     print(
         f"ratio {statistics.median(ratios):.3f} (rounds: {', '.join(f'{r:.3f}' for r in ratios)})"
     )
-    print(f"from run_sweep to the first step: median {statistics.median(starts):.1f} s")
+    print(f"from run_sweep to the first step: median {statistics.median(first):.1f} s")
+    print(f"from a trial's last figure to the next one's first: {statistics.median(second):.1f} s")
     shutil.rmtree(folder)
     return 0
 

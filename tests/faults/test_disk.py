@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cost import Tell, steps
 from mlflow import MlflowClient
 from watched import (
     EVERY,
-    STEPS,
     assert_complete,
     in_thread,
     job_of,
-    steps,
     wait_for_step,
 )
 
@@ -59,6 +58,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
     tiny_dataset: Dataset,
     tiny: RunConfig,
     request: pytest.FixtureRequest,
+    tell: Tell,
 ) -> None:
     if workers:
         request.getfixturevalue("ray_cluster")
@@ -81,14 +81,16 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
     assert said[1] not in left
     assert [name for name in left if not name.startswith("stage1-step")] == []
     saved = load_state(small_disk / left[-1])["steps_done"]
-    assert steps(job.out)[-1] - saved <= EVERY
+    done = steps(job.out)[-1]
+    assert done - saved <= EVERY
     run = MlflowClient(job.tracking.uri).get_run(job.run_id)
     assert run.info.status == "FAILED"
     assert "the disk is full" in run.data.tags["mixnmatch.reason"]
 
     ballast.unlink()
     run_job(job_of(home, tiny_dataset.path, tiny), workers=workers, cpus_per_worker=0.9)
-    assert_complete(job, going_back=1, last=STEPS)
+    cost = assert_complete(job, going_back=1)
+    tell(f"disk full at a checkpoint ({'on a worker' if workers else 'in process'})", cost)
 
 
 def test_the_command_says_it_in_one_line(

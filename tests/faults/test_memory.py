@@ -4,6 +4,7 @@ import resource
 from pathlib import Path
 
 import pytest
+from cost import Tell
 from watched import EVERY, assert_complete, in_thread, job_of, the_worker, wait_for_step
 
 from mixnmatch.config import RunConfig
@@ -13,7 +14,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
 
 
 def test_a_worker_without_memory_goes_on_from_its_last_checkpoint(
-    home: Path, tiny_dataset: Dataset, tiny: RunConfig
+    home: Path, tiny_dataset: Dataset, tiny: RunConfig, tell: Tell
 ) -> None:
     job = job_of(home, tiny_dataset.path, tiny)
     with in_thread(job) as failures:
@@ -24,4 +25,4 @@ def test_a_worker_without_memory_goes_on_from_its_last_checkpoint(
         worker.rlimit(resource.RLIMIT_AS, (2**20, 2**20))
         worker.wait(timeout=200)
     assert not failures
-    assert_complete(job, going_back=1)
+    tell("training worker out of memory", assert_complete(job, going_back=1))

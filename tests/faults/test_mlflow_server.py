@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from cost import Tell, cost_of
 from mlflow import MlflowClient
 
 from mixnmatch.config import RunConfig
@@ -25,7 +26,8 @@ from mixnmatch_platform.services import free_port
 
 pytestmark = pytest.mark.integration
 
-STEPS = 120
+STEPS, STEPS_A_SECOND = 120, 15
+"""Of the runs: at least, and for each second that the server is away."""
 TRAIN = """
 import json, sys
 from pathlib import Path
@@ -118,13 +120,25 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.fixture
+def away(request: pytest.FixtureRequest) -> float:
+    """Seconds."""
+    return float(request.config.getoption("--away", default=3))
+
+
+@pytest.fixture
+def total(away: float) -> int:
+    """Steps of the runs."""
+    return max(STEPS, int(STEPS_A_SECOND * away))
+
+
+@pytest.fixture
 def start(
-    home: Path, server: Server, tiny: RunConfig, tiny_dataset: Dataset, tmp_path: Path
+    total: int, home: Path, server: Server, tiny: RunConfig, tiny_dataset: Dataset, tmp_path: Path
 ) -> Iterator[Callable[[], "subprocess.Popen[bytes]"]]:
     config = override(
         tiny,
         {
-            "stage1.steps": STEPS,
+            "stage1.steps": total,
             "log_every_steps": 1,
             "checkpoint_every_steps": 10,
             "sample_every_steps": 20,
@@ -170,12 +184,12 @@ def step_of(out: Path) -> int:
     return max(recorded(out)["stage1/images"], default=0)
 
 
-def check_history(client: MlflowClient, out: Path) -> None:
+def check_history(client: MlflowClient, out: Path, total: int) -> None:
     """MLflow has what the run's folder has: every point once, in order, with its value."""
     run_id = Outbox(out).run_id
     assert run_id is not None
     expected = recorded(out)
-    assert sorted(expected["stage1/images"]) == list(range(1, STEPS + 1))
+    assert sorted(expected["stage1/images"]) == list(range(1, total + 1))
     names = set(client.get_run(run_id).data.metrics)
     own = {name for name in names if name.startswith(("system/", "cost/"))}
     assert names - own == set(expected)
@@ -192,22 +206,31 @@ def check_history(client: MlflowClient, out: Path) -> None:
                 assert point.value in expected[name][point.step], (name, point.step)
     pictures = [item.path for item in client.list_artifacts(run_id, "images")]
     shown = sorted(int(path.split("+")[2]) for path in pictures if path.endswith(".png"))
-    assert shown == list(range(20, STEPS + 1, 20))
+    assert shown == list(range(20, total + 1, 20))
 
 
 def test_a_server_killed_in_mid_run_costs_no_metric(
-    server: Server, start: Callable[[], "subprocess.Popen[bytes]"], home: Path, tmp_path: Path
+    away: float,
+    total: int,
+    server: Server,
+    start: Callable[[], "subprocess.Popen[bytes]"],
+    home: Path,
+    tmp_path: Path,
+    tell: Tell,
 ) -> None:
     out = home / "faults" / "run"
     training = start()
     wait_for(lambda: step_of(out) >= 10 or training.poll() is not None, "ten steps are done")
     server.kill()
-    at = step_of(out)
+    at, killed = step_of(out), time.monotonic()
     # Training goes on, with what it has to tell beside it.
     wait_for(
         lambda: step_of(out) >= at + 30 or training.poll() is not None, "thirty more steps are done"
     )
+    time.sleep(max(0, killed + away - time.monotonic()))
+    assert training.poll() is None, (tmp_path / "train.log").read_text()
     assert Outbox(out).waiting() > 0
+    gone = time.monotonic() - killed
     server.start()
     assert training.wait(timeout=300) == 0, (tmp_path / "train.log").read_text()
     # On a slow machine the server may have been away for longer than the run waits at its end.
@@ -215,15 +238,22 @@ def test_a_server_killed_in_mid_run_costs_no_metric(
     assert run_id is not None
     assert deliver(Delivery(Outbox(out), server.uri, run_id), 60) is None
     client = MlflowClient(server.uri)
-    check_history(client, out)
-    assert client.get_run(run_id).info.status == "FINISHED"
+    check_history(client, out, total)
+    cost = cost_of(out, server.uri)
+    assert (cost.steps_lost, cost.lost, cost.doubled, cost.status) == (0, 0, 0, "FINISHED")
+    tell(f"MLflow server killed, away for {gone:.0f} s", cost)
     log = (tmp_path / "train.log").read_text()
     assert log.count("fails: records wait") == 1
     assert "Traceback" not in log
 
 
 def test_a_run_killed_with_records_not_sent_loses_none_and_sends_none_twice(
-    server: Server, start: Callable[[], "subprocess.Popen[bytes]"], home: Path, tmp_path: Path
+    total: int,
+    server: Server,
+    start: Callable[[], "subprocess.Popen[bytes]"],
+    home: Path,
+    tmp_path: Path,
+    tell: Tell,
 ) -> None:
     out = home / "faults" / "run"
     training = start()
@@ -252,8 +282,8 @@ def test_a_run_killed_with_records_not_sent_loses_none_and_sends_none_twice(
     assert Outbox(out).run_id == run_id
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     done = [line["step"] for line in lines if "stage1/images" in line["values"]]
-    assert len(done) > STEPS, "some steps were done twice"
-    check_history(client, out)
-    assert client.get_run(run_id).info.status == "FINISHED"
-    experiment = client.get_experiment_by_name("faults")
-    assert len(client.search_runs([experiment.experiment_id])) == 1
+    assert len(done) > total, "some steps were done twice"
+    check_history(client, out, total)
+    cost = cost_of(out, server.uri)
+    assert (cost.lost, cost.doubled, cost.runs, cost.status) == (0, 0, 1, "FINISHED")
+    tell("MLflow server killed, then the run, both begun again", cost)

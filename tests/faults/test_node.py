@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from cost import Tell
 from mlflow import MlflowClient
 from watched import EVERY, STEPS, assert_complete, wait_for_step, workers_below
 
@@ -40,7 +41,7 @@ def address() -> Iterator[str]:
 
 
 def test_a_run_goes_on_on_another_node(
-    address: str, home: Path, tiny_dataset: Dataset, tiny: RunConfig, tmp_path: Path
+    address: str, home: Path, tiny_dataset: Dataset, tiny: RunConfig, tmp_path: Path, tell: Tell
 ) -> None:
     changes = {
         "stage1.steps": STEPS,
@@ -76,7 +77,7 @@ def test_a_run_goes_on_on_another_node(
     tracking = Tracking.at(home, "faults")
     client = MlflowClient(tracking.uri)
     (run,) = client.search_runs([client.get_experiment_by_name("faults").experiment_id])
-    assert_complete(
+    cost = assert_complete(
         Job(
             config=RunConfig(),
             data="",
@@ -87,3 +88,4 @@ def test_a_run_goes_on_on_another_node(
         ),
         going_back=1,
     )
+    tell("node lost: its raylet killed", cost)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cost import Tell, cost_of, lost_steps, steps
 from mlflow import MlflowClient
-from watched import EVERY, LOSS, lost_steps, steps, wait_for
+from watched import EVERY, LOSS, wait_for
 
 from mixnmatch.commands.options import write_config
 from mixnmatch.config import RunConfig
@@ -84,7 +85,9 @@ def trials_of(home: Path) -> dict[str, tuple[dict[str, str], float]]:
     }
 
 
-def test_a_killed_sweep_ends_as_an_undisturbed_one(experiment: Path, tmp_path: Path) -> None:
+def test_a_killed_sweep_ends_as_an_undisturbed_one(
+    experiment: Path, tmp_path: Path, tell: Tell
+) -> None:
     home = tmp_path / "disturbed"
     second = home / "killed" / "trial-0001"
     driver = platform("sweep", experiment, "--home", home)
@@ -100,7 +103,7 @@ def test_a_killed_sweep_ends_as_an_undisturbed_one(experiment: Path, tmp_path: P
     for trial in (home / "killed").glob("trial-*"):
         back = lost_steps(trial)
         assert len(back) <= (trial == second), (trial.name, back)
-        assert all(-EVERY < step <= 0 for step in back), back
+        assert all(lost <= EVERY for lost in back), back
         assert [n for n, _ in itertools.groupby(sorted(steps(trial)))] == list(range(1, STEPS + 1))
     log = (home / "killed" / "log.txt").read_text()
     assert log.count("trial-0000 starts") == 1
@@ -111,3 +114,6 @@ def test_a_killed_sweep_ends_as_an_undisturbed_one(experiment: Path, tmp_path: P
     _, said = whole.communicate(timeout=400)
     assert whole.returncode == 0, said[-2000:]
     assert trials_of(home) == trials_of(undisturbed)
+    cost = cost_of(home / "killed", tracking_uri(home))
+    assert (cost.lost, cost.doubled, cost.runs) == (0, 0, 1 + TRIALS)
+    tell("sweep's driver killed (SIGKILL), resumed", cost)

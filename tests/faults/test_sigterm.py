@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from cost import Tell, lost_steps, steps
 from mlflow import MlflowClient
 from watched import (
     EVERY,
@@ -18,8 +19,6 @@ from watched import (
     assert_complete,
     in_thread,
     job_of,
-    lost_steps,
-    steps,
     wait_for_step,
     workers_below,
 )
@@ -39,7 +38,7 @@ AT = 2 * EVERY + 5
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_that_gets_notice_loses_no_step(
-    workers: int, home: Path, tiny_dataset: Dataset, tiny: RunConfig
+    workers: int, home: Path, tiny_dataset: Dataset, tiny: RunConfig, tell: Tell
 ) -> None:
     job = job_of(home, tiny_dataset.path, tiny)
     with in_thread(job, workers) as failures:
@@ -48,7 +47,7 @@ def test_a_worker_that_gets_notice_loses_no_step(
         max(workers_below(psutil.Process()), key=lambda worker: worker.pid).terminate()
     assert not failures
     assert lost_steps(job.out) == []
-    assert_complete(job, going_back=0)
+    tell(f"SIGTERM to one of {workers} worker(s)", assert_complete(job, going_back=0))
 
 
 @contextmanager
@@ -89,7 +88,7 @@ def settings(tiny: RunConfig, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("how", ["here", "on a worker", "stop"])
 def test_platform_train_ends_saved_and_goes_on(
-    how: str, home: Path, tiny_dataset: Dataset, settings: Path
+    how: str, home: Path, tiny_dataset: Dataset, settings: Path, tell: Tell
 ) -> None:
     train = [
         "train", tiny_dataset.path, "--name", "run", "--config", settings, "--stage", 1,
@@ -131,7 +130,8 @@ def test_platform_train_ends_saved_and_goes_on(
     job = Job(
         config=RunConfig(), data="", out=out, stages=(1,), tracking=tracking, run_id=run.info.run_id
     )
-    assert_complete(job, going_back=0)
+    word = {"here": "SIGTERM", "stop": "platform stop"}.get(how, "SIGTERM, with a worker")
+    tell(f"platform train: {word}", assert_complete(job, going_back=0))
 
 
 def test_mixnmatch_train_ends_saved_and_goes_on(

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
+from cost import Tell, steps
 from mlflow import MlflowClient
 from watched import (
     EVERY,
     assert_complete,
     in_thread,
     job_of,
-    steps,
     the_worker,
     wait_for,
     wait_for_step,
@@ -23,14 +23,14 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
 
 
 def test_a_killed_worker_goes_on_from_its_last_checkpoint(
-    home: Path, tiny_dataset: Dataset, tiny: RunConfig
+    home: Path, tiny_dataset: Dataset, tiny: RunConfig, tell: Tell
 ) -> None:
     job = job_of(home, tiny_dataset.path, tiny)
     with in_thread(job) as failures:
         wait_for_step(job.out, 2 * EVERY + 5)
         the_worker().kill()
     assert not failures
-    assert_complete(job, going_back=1)
+    tell("training worker killed (SIGKILL)", assert_complete(job, going_back=1))
 
 
 def test_a_run_that_dies_at_one_place_fails_in_the_end(

@@ -1,7 +1,5 @@
 """A small run in a thread, whose workers the fault tests find, hit and count the losses of."""
 
-import itertools
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from cost import Cost, cost_of, lost_steps, steps
 from mlflow import MlflowClient
 
 from mixnmatch.config import RunConfig
@@ -61,16 +60,6 @@ def in_thread(job: Job, workers: int = 1) -> Iterator[list[BaseException]]:
         assert not thread.is_alive()
 
 
-def steps(out: Path, prefix: str = "stage1/") -> list[int]:
-    """Steps of the training records, in the order in which they were written."""
-    file = out / "metrics.jsonl"
-    if not file.is_file():
-        return []
-    whole, _, _ = file.read_text().rpartition("\n")  # the last may be half
-    records = [json.loads(line) for line in whole.splitlines()]
-    return [r["step"] for r in records if any(name.startswith(prefix) for name in r["values"])]
-
-
 def wait_for(condition: Callable[[], bool], what: str) -> None:
     """Look until something is so."""
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -102,13 +91,7 @@ def the_worker() -> psutil.Process:
     return worker
 
 
-def lost_steps(out: Path) -> list[int]:
-    """How many steps were done again, for each time that the run went back."""
-    written = steps(out)
-    return [b - a for a, b in itertools.pairwise(written) if b <= a]
-
-
-def assert_complete(job: Job, going_back: int, last: int = STEPS) -> None:
+def assert_complete(job: Job, going_back: int, last: int = STEPS) -> Cost:
     """Every step is there; those done again are fewer than an interval; MLflow has each once.
 
     Args:
@@ -118,15 +101,16 @@ def assert_complete(job: Job, going_back: int, last: int = STEPS) -> None:
     """
     back = lost_steps(job.out)
     assert len(back) <= going_back, back
-    assert all(-EVERY < step <= 0 for step in back), back
+    assert all(lost <= EVERY for lost in back), back
     written = steps(job.out)
     assert sorted(set(written)) == list(range(1, last + 1))
     assert written[-1] == last
     client = MlflowClient(job.tracking.uri)
-    run = client.get_run(job.run_id)
-    assert run.info.status == "FINISHED"
     history = client.get_metric_history(job.run_id, LOSS)
     assert [metric.step for metric in history] == list(range(1, last + 1))
-    assert run.data.metrics["cost/device_seconds"] > 0
-    runs = client.search_runs([run.info.experiment_id])
-    assert [each.info.run_id for each in runs] == [job.run_id]
+    assert client.get_run(job.run_id).data.metrics["cost/device_seconds"] > 0
+    cost = cost_of(job.out, job.tracking.uri)
+    assert (cost.lost, cost.doubled) == (0, 0)
+    assert cost.figures > last
+    assert (cost.runs, cost.status) == (1, "FINISHED")
+    return cost

@@ -9,7 +9,6 @@ from mlflow import MlflowClient
 from mixnmatch.bundle import load_bundle
 from mixnmatch.config import RunConfig
 from mixnmatch.errors import InputError
-from mixnmatch_platform.cluster import check_placeable, group_resources
 from mixnmatch_platform.job import Job, start_job
 from mixnmatch_platform.states import job_states
 from mixnmatch_platform.tracking import Tracking
@@ -65,18 +64,6 @@ def test_a_run_goes_on_in_this_process_where_workers_left_it(
     run_job(both)
     assert _steps(both.out) == [1, 2, 3, 4, 5, 6], "no step of stage 1 is done again"
     assert _steps(both.out, "stage2/") == [7, 8, 9, 10]
-
-
-def test_a_group_that_cannot_be_placed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    many = group_resources(99, gpus_per_worker=0, cpus_per_worker=1.0)
-    with pytest.raises(InputError, match="99 CPU needed at once, the cluster has 2"):
-        check_placeable(many, fixed=True)
-    with pytest.raises(InputError, match="1 GPU needed at once, the cluster has 0"):
-        check_placeable(group_resources(1, gpus_per_worker=1, cpus_per_worker=1.0), fixed=True)
-    check_placeable(many, fixed=False)
-    assert "waiting for them" in capsys.readouterr().err
-    with pytest.raises(InputError, match=r"CPUs per worker are 0: must be more than 0\.1"):
-        group_resources(1, gpus_per_worker=0, cpus_per_worker=0)
 
 
 def test_an_error_of_ours_in_a_worker_comes_back_as_itself(

@@ -1,5 +1,6 @@
 """A sweep on a real Ray cluster and a real MLflow store, promoted and used."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from mixnmatch import cli
 from mixnmatch.config import RunConfig
 from mixnmatch.data.store import open_dataset
 from mixnmatch.errors import ConfigError, InputError
-from mixnmatch.settings import flatten
+from mixnmatch.settings import flatten, override
 from mixnmatch_platform import cli as platform_cli
 from mixnmatch_platform.experiment import main
-from mixnmatch_platform.sweep import Objective, SearchSpace, Sweep, describe
+from mixnmatch_platform.sweep import Halving, Objective, SearchSpace, Sweep, describe
 from mixnmatch_platform.tuning import run_sweep
 
 pytestmark = pytest.mark.integration
@@ -106,6 +107,52 @@ def test_a_trial_may_train_on_workers_of_its_own(sweep: Sweep) -> None:
     result = run_sweep(replace(sweep, trials=1, concurrent=1, workers=1, cpus_per_worker=0.9))
     assert (result.finished, result.failed) == (1, 0)
     assert (sweep.folder / result.best[0].name / "ray").is_dir()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_trials_that_are_behind_are_stopped_at_a_rung(sweep: Sweep, workers: int) -> None:
+    changes = {
+        "stage1.steps": 40,
+        "evaluation.every_steps": 10,
+        "evaluation.every_samples": 8,
+        "checkpoint_every_steps": 10,
+        "sample_every_steps": 40,
+    }
+    halved = replace(
+        sweep,
+        config=override(sweep.config, changes),
+        trials=4,
+        objectives=(Objective("frechet_factors_8", "min"),),
+        halving=Halving(first_images=40, factor=2),
+        workers=workers,
+        cpus_per_worker=0.9,
+        concurrent=1 if workers else 2,
+    )
+    result = run_sweep(halved)
+    assert result.failed == 0
+    assert result.pruned > 0
+    assert result.finished + result.pruned == 4
+
+    client = MlflowClient(sweep.tracking.uri)
+    experiment = client.get_experiment_by_name("small")
+    runs = client.search_runs([experiment.experiment_id], "tags.`mixnmatch.kind` = 'trial'")
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    early = 0
+    for run in runs:
+        losses = client.get_metric_history(run.info.run_id, "stage1/generator/pair")
+        if run.data.tags.get("mixnmatch.reason"):
+            early += 1
+            said = re.fullmatch(
+                r"stopped early, at (\d+) pictures", run.data.tags["mixnmatch.reason"]
+            )
+            assert said is not None
+            # It ends with the next step; on workers it takes up to a second to hear of it.
+            assert len(losses) == int(said[1]) / 4 + 1 or workers
+            assert "feature_disentanglement_accuracy" not in run.data.metrics
+        else:
+            assert len(losses) == 40
+    assert early == result.pruned
 
 
 def test_dry_run_says_what_a_sweep_would_do(
@@ -238,6 +285,17 @@ def test_a_setting_that_no_choice_goes_with_is_refused(
     packed = replace(sweep, space=replace(SPACE, choices={"model.pack_size": (1, 2)}))
     assert main(packed, ["--dry-run", "--set", "stage1.batch_size=7"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_rungs_compare_what_is_better_where_the_objective_is(sweep: Sweep) -> None:
+    halving = Halving(first_images=8, metric="frechet_factors_8")
+    config = override(sweep.config, {"evaluation.every_steps": 2})
+    with pytest.raises(
+        ConfigError, match=r"halving.metric is frechet_factors_8: .* of which more is better"
+    ):
+        replace(sweep, config=config, halving=halving)
+    with pytest.raises(ConfigError, match="objective max fid_5k: less of fid_5k is better"):
+        Objective("fid_5k", "max")
 
 
 def test_the_refit_is_longer_than_any_trial(sweep: Sweep) -> None:

@@ -100,10 +100,11 @@ def run(args: argparse.Namespace) -> int:
     from mixnmatch.training.run import check
     from mixnmatch.training.signals import listening
     from mixnmatch.training.size import kept_line
-    from mixnmatch_platform import cluster
     from mixnmatch_platform.attempts import forget_attempts
     from mixnmatch_platform.budget import Budget, session
+    from mixnmatch_platform.cluster import connect
     from mixnmatch_platform.job import start_job
+    from mixnmatch_platform.placing import check_placeable, worker_bundle
     from mixnmatch_platform.states import job_states, remember_url
     from mixnmatch_platform.tracking import Tracking
     from mixnmatch_platform.trainers import run_job
@@ -128,8 +129,8 @@ def run(args: argparse.Namespace) -> int:
     if (state := job_states(out, config, args.checkpoints).load()) is not None:
         check_same_run(state, config, fingerprint=dataset.info.fingerprint, stages=stages)
         del state
-    needed = cluster.group_resources(
-        workers, gpus_per_worker=args.gpus_per_worker, cpus_per_worker=args.cpus_per_worker
+    bundle = worker_bundle(
+        gpus_per_worker=args.gpus_per_worker, cpus_per_worker=args.cpus_per_worker
     )
     tracking = Tracking.at(home, args.experiment)
     tracking.check()
@@ -143,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
         )
         return 0
     if workers:
-        cluster.check_placeable(needed, fixed=cluster.connect(home=home))
+        check_placeable(bundle, workers, grows=connect(home=home).grows)
     # Listening after Ray, which has handlers of its own; what it says on stdout is no result.
     with listening(), session(out, budget), contextlib.redirect_stdout(sys.stderr):
         forget_attempts(out)

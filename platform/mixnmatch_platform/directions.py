@@ -1,0 +1,28 @@
+"""Whether less or more of a figure is better, by its name."""
+
+from fnmatch import fnmatchcase
+from typing import Literal
+
+__all__ = ["BETTER", "Mode", "known_mode"]
+
+Mode = Literal["min", "max"]
+
+BETTER = {"min": "less", "max": "more"}
+"""Modes in words."""
+_MODES: tuple[tuple[str, Mode], ...] = (
+    ("fid*", "min"),
+    ("kid*", "min"),
+    ("frechet_*", "min"),
+    ("leak*", "min"),
+    ("*_error", "min"),
+    ("*accuracy*", "max"),
+    ("inception_score*", "max"),
+    ("precision_*", "max"),
+    ("recall_*", "max"),
+    ("mask_*", "max"),
+)
+
+
+def known_mode(metric: str) -> Mode | None:
+    """The mode of a figure, None where its name does not tell."""
+    return next((mode for pattern, mode in _MODES if fnmatchcase(metric, pattern)), None)
