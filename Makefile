@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test bench lint type format clean
+.PHONY: setup demo test test-model test-platform bench lint type format clean
 
 setup: $(VENV)/.installed
 
@@ -22,8 +22,14 @@ demo: setup
 	$(BIN)/mixnmatch sheet models:/mixnmatch-demo@champion data/demo --out runs/demo/sheet.png
 	$(BIN)/platform champion mixnmatch-demo
 
-test: setup
-	$(BIN)/pytest
+# `make -j2 --output-sync test` does both at once, as CI does: the second one waits a lot.
+test: test-model test-platform
+
+test-model: setup
+	$(BIN)/pytest tests/unit tests/parity
+
+test-platform: setup
+	$(BIN)/pytest tests/integration tests/faults tests/e2e
 
 # On a quiet machine: a quarter of an hour at the published sizes.
 bench: setup

@@ -89,7 +89,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
 
     ballast.unlink()
     run_job(job_of(home, tiny_dataset.path, tiny), workers=workers, cpus_per_worker=0.9)
-    cost = assert_complete(job, going_back=1)
+    cost = assert_complete(job, going_back=1, attempts=2 * workers)
     tell(f"disk full at a checkpoint ({'on a worker' if workers else 'in process'})", cost)
 
 

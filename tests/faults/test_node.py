@@ -1,30 +1,29 @@
-"""A node that is lost with the worker on it: its raylet is killed."""
+"""Data-parallel training on several nodes, of which one is lost with the worker on it."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
-from cost import Tell
+from cost import Tell, records
 from mlflow import MlflowClient
-from watched import EVERY, STEPS, assert_complete, wait_for_step, workers_below
+from watched import EVERY, LOSS, assert_complete, job_of, wait_for_step, workers_below
 
 from mixnmatch.commands.options import write_config
 from mixnmatch.config import RunConfig
 from mixnmatch.data.store import Dataset
-from mixnmatch.settings import override
-from mixnmatch_platform.job import Job
-from mixnmatch_platform.tracking import Tracking
+from mixnmatch_platform.trainers import run_job
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    """A cluster of three nodes on this machine: a head without CPUs, and two with one each."""
+    """A cluster of four nodes on this machine: a head without CPUs, and three with one each."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(
@@ -32,7 +31,7 @@ def address() -> Iterator[str]:
         head_node_args={"num_cpus": 0, "include_dashboard": False, "dashboard_host": "127.0.0.1"},
     )
     try:
-        for _ in range(2):
+        for _ in range(3):
             cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
         yield cluster.address
@@ -40,21 +39,22 @@ def address() -> Iterator[str]:
         cluster.shutdown()
 
 
-def test_a_run_goes_on_on_another_node(
+def losses(out: Path) -> dict[int, float]:
+    """By step, of the last time that it was done."""
+    return {r["step"]: r["values"][LOSS] for r in records(out) if LOSS in r["values"]}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_workers_on_two_nodes_go_on_with_a_third(
     address: str, home: Path, tiny_dataset: Dataset, tiny: RunConfig, tmp_path: Path, tell: Tell
 ) -> None:
-    changes = {
-        "stage1.steps": STEPS,
-        "log_every_steps": 1,
-        "checkpoint_every_steps": EVERY,
-        "sample_every_steps": STEPS,
-    }
-    write_config(override(tiny, changes), tmp_path / "settings.json")
-    out = home / "faults" / "run"
+    whole = job_of(home, tiny_dataset.path, tiny)
+    write_config(whole.config, tmp_path / "settings.json")
+    out = home / "nodes" / "run"
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "mixnmatch_platform.cli", "train", str(tiny_dataset.path)),
-            *("--name", "run", "--experiment", "faults", "--stage", "1", "--workers", "1"),
+            *("--name", "run", "--experiment", "nodes", "--stage", "1", "--workers", "2"),
             *("--config", str(tmp_path / "settings.json")),
         ],
         env={**os.environ, "RAY_ADDRESS": address},
@@ -64,28 +64,25 @@ def test_a_run_goes_on_on_another_node(
     )
     try:
         wait_for_step(out, 2 * EVERY + 5)
-        (worker,) = workers_below(psutil.Process())
-        raylet = worker.parent()
-        assert raylet is not None
-        assert raylet.name() == "raylet"
-        raylet.kill()
+        raylets = {worker.parent() for worker in workers_below(psutil.Process())}
+        assert len(raylets) == 2
+        assert {raylet.name() for raylet in raylets if raylet is not None} == {"raylet"}
+        lost = raylets.pop()
+        assert lost is not None
+        lost.kill()
+        # Its worker looks whether it is there: it would be, for this process's parent, as a zombie.
+        lost.wait(timeout=30)
         said, errors = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 0, errors
     assert said.startswith(f"trained {out / 'bundle'}: ")
-    tracking = Tracking.at(home, "faults")
-    client = MlflowClient(tracking.uri)
-    (run,) = client.search_runs([client.get_experiment_by_name("faults").experiment_id])
-    cost = assert_complete(
-        Job(
-            config=RunConfig(),
-            data="",
-            out=out,
-            stages=(1,),
-            tracking=tracking,
-            run_id=run.info.run_id,
-        ),
-        going_back=1,
-    )
-    tell("node lost: its raylet killed", cost)
+    client = MlflowClient(whole.tracking.uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("nodes").experiment_id])
+    tracking = replace(whole.tracking, experiment="nodes")
+    job = replace(whole, out=out, tracking=tracking, run_id=run.info.run_id)
+    tell("one of two nodes lost: its raylet killed", assert_complete(job, going_back=1))
+
+    # Both nodes lost nothing of what one machine would have learnt, to the last digit.
+    run_job(whole, workers=2, cpus_per_worker=0.9)
+    assert losses(out) == losses(whole.out)

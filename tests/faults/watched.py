@@ -16,7 +16,7 @@ from mixnmatch_platform.job import Job, start_job
 from mixnmatch_platform.tracking import Tracking
 from mixnmatch_platform.trainers import run_job
 
-STEPS, EVERY = 80, 10
+STEPS, EVERY = 60, 10
 """Of the runs, and between two of their checkpoints."""
 PATIENCE_SECONDS = 180
 LOSS = "stage1/generator/pair"
@@ -91,26 +91,27 @@ def the_worker() -> psutil.Process:
     return worker
 
 
-def assert_complete(job: Job, going_back: int, last: int = STEPS) -> Cost:
+def assert_complete(job: Job, going_back: int, attempts: int = 2) -> Cost:
     """Every step is there; those done again are fewer than an interval; MLflow has each once.
 
     Args:
         job: The run, which has finished.
         going_back: How often it may have lost steps.
-        last: Its last step.
+        attempts: Worker groups that it took, so that the fault was one; 0 in a process of its own.
     """
+    assert len(list((job.out / "ray").glob("attempt-*"))) == attempts
     back = lost_steps(job.out)
     assert len(back) <= going_back, back
     assert all(lost <= EVERY for lost in back), back
     written = steps(job.out)
-    assert sorted(set(written)) == list(range(1, last + 1))
-    assert written[-1] == last
+    assert sorted(set(written)) == list(range(1, STEPS + 1))
+    assert written[-1] == STEPS
     client = MlflowClient(job.tracking.uri)
     history = client.get_metric_history(job.run_id, LOSS)
-    assert [metric.step for metric in history] == list(range(1, last + 1))
+    assert [metric.step for metric in history] == list(range(1, STEPS + 1))
     assert client.get_run(job.run_id).data.metrics["cost/device_seconds"] > 0
     cost = cost_of(job.out, job.tracking.uri)
     assert (cost.lost, cost.doubled) == (0, 0)
-    assert cost.figures > last
+    assert cost.figures > STEPS
     assert (cost.runs, cost.status) == (1, "FINISHED")
     return cost
