@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-model test-platform bench lint type format clean
+.PHONY: setup demo test test-model test-platform faults bench lint type format clean
 
 setup: $(VENV)/.installed
 
@@ -29,7 +29,11 @@ test-model: setup
 	$(BIN)/pytest tests/unit tests/parity
 
 test-platform: setup
-	$(BIN)/pytest tests/integration tests/faults tests/e2e
+	$(BIN)/pytest tests/integration tests/faults tests/e2e -m "not slow"
+
+# What is killed, and what that costs: the whole table.
+faults: setup
+	$(BIN)/pytest tests/faults --away 60
 
 # On a quiet machine: a quarter of an hour at the published sizes.
 bench: setup

@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mixnmatch.files import whole_file
-from mixnmatch.training.run import Worker
 from mixnmatch_platform.periodic import every
 from mixnmatch_platform.store import one_line
+
+if TYPE_CHECKING:
+    from mixnmatch.training.run import Worker
 
 __all__ = ["COST", "device_seconds", "metered"]
 
@@ -40,7 +42,7 @@ def device_seconds(out: Path) -> float:
 
 
 @contextmanager
-def metered(recorder: _Figures, out: Path, worker: Worker) -> Iterator[None]:
+def metered(recorder: _Figures, out: Path, worker: "Worker") -> Iterator[None]:
     """Count the cost of a block, and record it with MLflow's system metrics.
 
     The samples are numbered from 0 on over all attempts of the run; the last is taken at the end.

@@ -50,7 +50,7 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
     workers: int,
     home: Path,

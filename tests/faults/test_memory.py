@@ -10,7 +10,11 @@ from watched import EVERY, assert_complete, in_thread, job_of, the_worker, wait_
 from mixnmatch.config import RunConfig
 from mixnmatch.data.store import Dataset
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("ray_cluster"),
+]
 
 
 def test_a_worker_without_memory_goes_on_from_its_last_checkpoint(

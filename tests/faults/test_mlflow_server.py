@@ -247,6 +247,7 @@ def test_a_server_killed_in_mid_run_costs_no_metric(
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_a_run_killed_with_records_not_sent_loses_none_and_sends_none_twice(
     total: int,
     server: Server,

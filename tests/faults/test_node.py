@@ -18,7 +18,7 @@ from mixnmatch.config import RunConfig
 from mixnmatch.data.store import Dataset
 from mixnmatch_platform.trainers import run_job
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture
@@ -28,7 +28,13 @@ def address() -> Iterator[str]:
 
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 0, "include_dashboard": False, "dashboard_host": "127.0.0.1"},
+        head_node_args={
+            "num_cpus": 0,
+            "include_dashboard": False,
+            "dashboard_host": "127.0.0.1",
+            # Half a minute otherwise until a node that is silent is taken for lost.
+            "_system_config": {"health_check_period_ms": 500, "health_check_timeout_ms": 2000},
+        },
     )
     try:
         for _ in range(3):

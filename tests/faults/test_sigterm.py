@@ -85,7 +85,14 @@ def settings(tiny: RunConfig, tmp_path: Path) -> Path:
     return tmp_path / "settings.json"
 
 
-@pytest.mark.parametrize("how", ["here", "on a worker", "stop"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "here",
+        pytest.param("on a worker", marks=pytest.mark.slow),
+        pytest.param("stop", marks=pytest.mark.slow),
+    ],
+)
 def test_platform_train_ends_saved_and_goes_on(
     how: str, home: Path, tiny_dataset: Dataset, settings: Path, tell: Tell
 ) -> None:

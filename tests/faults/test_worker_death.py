@@ -33,6 +33,7 @@ def test_a_killed_worker_goes_on_from_its_last_checkpoint(
     tell("training worker killed (SIGKILL)", assert_complete(job, going_back=1))
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_at_one_place_fails_in_the_end(
     home: Path, tiny_dataset: Dataset, tiny: RunConfig
 ) -> None:

@@ -54,3 +54,20 @@ def test_the_top_level_is_what_the_readme_shows() -> None:
         "docs",
     }
     assert not (ROOT / "platform" / "__init__.py").exists()
+
+
+def test_commands_that_only_look_import_nothing_heavy() -> None:
+    looking = ("stop", "resume", "runs", "logs", "status", "down", "sync", "reap", "promote")
+    code = f"""
+import sys
+from mixnmatch_platform import cli
+for command in {looking}:
+    try:
+        cli.main([command, "--help"])
+    except SystemExit:
+        pass
+from mixnmatch_platform import folders, listing, promote, reap, services, stopping, sync
+print([name for name in ("torch", "ray", "mlflow", "optuna") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -110,7 +110,7 @@ def test_a_trial_may_train_on_workers_of_its_own(sweep: Sweep) -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_trials_that_are_behind_are_stopped_at_a_rung(sweep: Sweep, workers: int) -> None:
     changes = {
         "stage1.steps": 40,
