@@ -132,6 +132,32 @@ def describe(
     }
 
 
+_OF_THE_MODEL = {
+    *("generated.protocol", "generated.fine_codes", "generated.samples_per_fine_code"),
+    *("generated.ema_decay", "generated.ema_half_life_images", "generated.stages"),
+    *("generated.seed", "real.seen_in_training", "versions.torch"),
+}
+"""What may differ between evaluations whose figures are compared; the name of a protocol says no
+more than its counts."""
+
+
+def conditions(protocol: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What two evaluations must agree in for their figures to be compared.
+
+    Args:
+        protocol: As ``describe`` gives it.
+
+    Returns:
+        Values by name, such as ``generated.samples``.
+    """
+    flat = {
+        f"{section}.{name}": value
+        for section, values in protocol.items()
+        for name, value in values.items()
+    }
+    return {name: value for name, value in flat.items() if name not in _OF_THE_MODEL}
+
+
 def _spread(samples: int, codes: int) -> str:
     few, rest = divmod(samples, codes)
     return f"{few} or {few + 1}" if rest else str(few)

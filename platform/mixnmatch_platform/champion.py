@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mixnmatch.bundle import bundle_metrics
 from mixnmatch.metrics.disentanglement import FACTORS
-from mixnmatch_platform.promote import CHAMPION
+from mixnmatch_platform.promotion.decisions import CHAMPION
 from mixnmatch_platform.registry import fetch_model
 from mixnmatch_platform.store import connect_existing, mlflow_errors
 

@@ -4,6 +4,8 @@ import hashlib
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
@@ -21,8 +23,23 @@ from mixnmatch_platform.store import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["artifact_uri", "download", "fetch_model", "local_folder", "registered_model"]
+__all__ = [
+    "BUNDLE",
+    "artifact_uri",
+    "bundle_in",
+    "download",
+    "fetch_model",
+    "fetch_release",
+    "fetched",
+    "local_folder",
+    "registered_model",
+]
 
+BUNDLE = "bundle"
+"""Name of the folder that a run logs its model under."""
+
+STATE_TAG, WAITING = "mixnmatch.state", "waiting"
+"""Tag of a version that is not decided about yet, and its value then."""
 MODEL_NAME = r"[\w .-]+"
 MODEL_URI = re.compile(rf"models:/(?P<name>{MODEL_NAME})(@(?P<alias>[\w.-]+)|/(?P<version>\d+))?")
 
@@ -41,6 +58,14 @@ def fetch_model(uri: str, store: str | None = None) -> Path:
         ModelError: If there is no such model, alias or version, or its files are gone.
         InputError: If the MLflow store is away.
     """
+    return bundle_in(fetch_release(uri, store))
+
+
+def fetch_release(uri: str, store: str | None = None) -> Path:
+    """The folder that a version points at: its release, with the bundle in it.
+
+    Arguments and errors are those of ``fetch_model``.
+    """
     match = MODEL_URI.fullmatch(uri)
     if match is None:
         raise ModelError(
@@ -58,6 +83,34 @@ def fetch_model(uri: str, store: str | None = None) -> Path:
     if not local.is_dir():
         raise ModelError(f"{uri} lies in {local}, which is not on this machine or was deleted")
     return local
+
+
+def bundle_in(folder: Path) -> Path:
+    """The bundle in what a version points at: a release holds it as its data, a run as itself."""
+    within = folder / "data" / BUNDLE
+    return within if within.is_dir() else folder
+
+
+@contextmanager
+def fetched(client: "MlflowClient", store: str, source: str) -> Iterator[Path]:
+    """Artifacts of a run or version on this machine: in place, or a copy that is then deleted.
+
+    Args:
+        client: Of the store.
+        store: Its tracking URI.
+        source: As a version has it: ``runs:/ID/PATH`` or a URI.
+
+    Raises:
+        ModelError: If they are not there, or cannot be downloaded.
+    """
+    location = artifact_uri(client, source)
+    if (local := local_folder(location)) is not None:
+        if not local.exists():
+            raise ModelError(f"{local} is not on this machine or was deleted")
+        yield local
+        return
+    with tempfile.TemporaryDirectory(prefix="mixnmatch-") as work:
+        yield download(location, store, Path(work))
 
 
 def registered_model(client: "MlflowClient", name: str) -> Any | None:
@@ -121,7 +174,9 @@ def _version(
         if alias not in model.aliases:
             raise ModelError(f"model {name!r} has no alias {alias!r}: {_known(model.aliases)}")
         version = model.aliases[alias]
-    versions = {int(v.version): v for v in client.search_model_versions(f"name = '{name}'")}
+    found = client.search_model_versions(f"name = '{name}'")
+    # One that waits has no files yet, and may never get any.
+    versions = {int(v.version): v for v in found if v.tags.get(STATE_TAG) != WAITING}
     number = max(versions, default=0) if version is None else int(version)
     if number not in versions:
         raise ModelError(f"model {name!r} has no version {number or ''}: {_known(versions)}")

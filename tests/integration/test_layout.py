@@ -66,7 +66,8 @@ for command in {looking}:
         cli.main([command, "--help"])
     except SystemExit:
         pass
-from mixnmatch_platform import folders, listing, promote, reap, services, stopping, sync
+from mixnmatch_platform import folders, listing, reap, services, stopping, sync
+from mixnmatch_platform.promotion import decisions
 print([name for name in ("torch", "ray", "mlflow", "optuna") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

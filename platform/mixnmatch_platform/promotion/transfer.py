@@ -1,0 +1,134 @@
+"""Models on their way between stores that do not know each other: as a plain folder."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixnmatch.bundle import bundle_metrics, load_bundle
+from mixnmatch.errors import InputError, ModelError
+from mixnmatch.files import checksum, replace_folder
+from mixnmatch.training.run import PROTOCOL
+from mixnmatch_platform.promotion.release import CARD
+from mixnmatch_platform.registry import BUNDLE, bundle_in, fetch_release
+from mixnmatch_platform.store import connect, mlflow_errors
+from mixnmatch_platform.tracking import BOTH_STAGES, DATA_TAG, STAGES_TAG, Tracking
+
+__all__ = ["Imported", "export_model", "import_model"]
+
+MANIFEST = "SHA256SUMS"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Imported:
+    """A model that came in."""
+
+    run_id: str
+    """The finished run that holds it now."""
+    run_name: str
+    """Its name."""
+    experiment: str
+    """Its experiment."""
+
+
+def export_model(uri: str, out: Path, store: str) -> Path:
+    """Copy a promoted model's release to a folder, with the checksums of its files.
+
+    Args:
+        uri: ``models:/NAME@ALIAS`` and the like.
+        out: The folder; must not exist, or be empty.
+        store: Tracking URI.
+
+    Raises:
+        ModelError: If there is no such model, or its files are gone.
+        InputError: If ``out`` holds something.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists: export to a new folder")
+    release = fetch_release(uri, store)
+    load_bundle(bundle_in(release))  # never hand on what is damaged
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(release, work / "new", ignore=ignored)
+        _write_manifest(work / "new")
+        replace_folder(work / "new", out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return out
+
+
+def import_model(folder: Path, tracking: Tracking, name: str | None = None) -> Imported:
+    """Make an exported release, or any bundle, a finished run that can be promoted.
+
+    Args:
+        folder: The release or bundle.
+        tracking: Store and experiment of the new run.
+        name: Name of the run; the folder's by default.
+
+    Raises:
+        ModelError: If the folder holds no model, or files differ from their checksums.
+        InputError: If the model is of stage 1 only, or the store is away.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder")
+    _check_manifest(folder)
+    place = bundle_in(folder)
+    bundle = load_bundle(place)
+    if bundle.stages != (1, 2):
+        raise InputError(f"{place} has been through stage 1 only: wanted are both stages")
+    run_name = name or folder.absolute().name
+    connect(tracking.uri)
+    run_id = tracking.start_run(
+        run_name,
+        params={"imported_from": folder.name},
+        tags={
+            "mixnmatch.kind": "import",
+            STAGES_TAG: BOTH_STAGES,
+            DATA_TAG: str(bundle.data.get("fingerprint", "unknown")),
+        },
+    )
+    with mlflow_errors(f"{folder} could not be imported"), tempfile.TemporaryDirectory() as work:
+        from mlflow.entities import Metric
+        from mlflow.utils.time import get_current_time_millis
+
+        from mixnmatch_platform.store import new_client
+
+        client = new_client(tracking.uri)
+        now = get_current_time_millis()
+        figures = [Metric(key, value, now, 0) for key, value in bundle_metrics(place).items()]
+        for first in range(0, len(figures), 500):
+            client.log_batch(run_id, metrics=figures[first : first + 500])
+        if place.name != BUNDLE:
+            place = Path(shutil.copytree(place, Path(work) / BUNDLE))
+        client.log_artifacts(run_id, str(place), BUNDLE)
+        for file in (PROTOCOL, CARD):
+            if (folder / file).is_file():
+                client.log_artifact(run_id, str(folder / file))
+        client.set_terminated(run_id, "FINISHED")
+    return Imported(run_id=run_id, run_name=run_name, experiment=tracking.experiment)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+
+
+def _write_manifest(folder: Path) -> None:
+    lines = [f"{checksum(file)}  {file.relative_to(folder).as_posix()}" for file in _files(folder)]
+    (folder / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _check_manifest(folder: Path) -> None:
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return  # a bundle has its own checksum
+    for line in manifest.read_text(encoding="utf-8").splitlines():
+        expected, _, name = line.partition("  ")
+        file = folder / name
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise ModelError(f"{manifest} names {name}, which is outside of the folder")
+        if not file.is_file():
+            raise ModelError(f"{folder} is incomplete: {name} of {MANIFEST} is missing")
+        if checksum(file) != expected:
+            raise ModelError(f"{file} is damaged: its sha256 is not that of {MANIFEST}")
