@@ -1,0 +1,310 @@
+// The mixing studio: one state, which the parts of the page change and show, and which is mixed.
+
+import { makeAnimation } from "./animate.js";
+import { ask, newest, onVersion, problem, save } from "./api.js";
+import { makePicker } from "./picker.js";
+import { galleryPicture, ownPicture } from "./pictures.js";
+import { makeSketch } from "./sketch.js";
+import { makeSlots } from "./slots.js";
+import { addressOf, FACTORS, fieldsOf, fixed, missing, nothing, picksOf, stateOf } from "./state.js";
+import { makeStrip } from "./strip.js";
+
+const get = (id) => document.getElementById(id);
+/** Milliseconds without a change after which a request is sent. */
+const PAUSE = 150;
+const modes = get("tools").elements.mode;
+
+const studio = {
+  state: nothing(),
+  about: null,
+  /** The last answer to /mix, or null where what is shown is of something else. */
+  mixed: null,
+  /** Categories that the picture shown was painted from. */
+  codes: null,
+  changed,
+  put,
+  take,
+  clear,
+};
+const sketch = makeSketch(drawn, (file) => takeDrawing(file));
+const slots = makeSlots(studio, makePicker(studio), toggleSketch);
+const strip = makeStrip(studio);
+const animation = makeAnimation(studio);
+
+function put(factor, picture) {
+  studio.state.pictures[factor] = picture;
+  // A drawing's tick is of the picture that it was ticked for.
+  if (factor === "shape" && !picture?.drawing) {
+    studio.state.sketch = false;
+    sketch.forget();
+  }
+  changed(factor);
+}
+
+async function take(factor, file) {
+  try {
+    put(factor, await ownPicture(file, studio.about));
+  } catch (error) {
+    slots.say(factor, error.message);
+  }
+}
+
+function clear(factor) {
+  put(factor, null);
+}
+
+async function takeDrawing(file, mine = false) {
+  try {
+    const picture = { ...(await ownPicture(file, studio.about)), drawing: true };
+    if (!mine) sketch.forget();
+    studio.state.sketch = true;
+    put("shape", picture);
+  } catch (error) {
+    slots.say("shape", error.message);
+  }
+}
+
+function drawn(blob) {
+  if (blob) takeDrawing(new File([blob], "drawing.png", { type: "image/png" }), true);
+  else if (studio.state.pictures.shape?.drawing) clear("shape");
+}
+
+function toggleSketch() {
+  const open = sketch.toggle();
+  const button = slots.card("shape").querySelector(".draw");
+  button.setAttribute("aria-expanded", String(open));
+  if (!open) button.focus();
+  // Code mode knows a shape as a category only: a drawing's outline would say little.
+  if (open && studio.about.modes.includes("feature") && studio.state.mode !== "feature") {
+    studio.state.mode = "feature";
+    changed();
+  }
+}
+
+/** Show the state and have it mixed; of a factor whose picture changed, forget what was wrong. */
+function changed(factor = null) {
+  if (factor) {
+    studio.state.faults[factor] = "";
+    slots.say(factor);
+  }
+  render();
+  mix();
+}
+
+const mix = newest(PAUSE, async (signal) => {
+  history.replaceState(null, "", addressOf(studio.state, studio.about));
+  const needed = missing(studio.state);
+  problem(get("trouble"));
+  if (needed.length) {
+    stale(`Still to choose: ${needed.join(", ")}.`);
+    return;
+  }
+  get("mixed").ariaBusy = "true";
+  try {
+    const answer = await (await ask("mix", { body: fieldsOf(studio.state), accept: "application/json", signal })).json();
+    if (signal.aborted) return;
+    show(answer);
+  } catch (error) {
+    if (!signal.aborted) blame(error);
+  } finally {
+    if (!signal.aborted) get("mixed").ariaBusy = "false";
+  }
+});
+
+function show(answer) {
+  const { state } = studio;
+  studio.mixed = { ...answer, mode: state.mode, sources: sourcesOf(), address: location.href };
+  studio.codes = answer.codes;
+  const words = FACTORS.filter((factor) => !fixed(state, factor)).map((factor) =>
+    factor !== "pose"
+      ? `${factor} ${answer.codes[factor]}`
+      : state.chosen.pose === null
+        ? "pose of a picture"
+        : `pose seed ${state.chosen.pose}`,
+  );
+  const line = `Mixed in ${state.mode} mode: ${words.join(", ")}.`;
+  const image = get("picture");
+  image.src = answer.picture;
+  image.alt = line;
+  image.hidden = false;
+  get("none").hidden = true;
+  get("mixed").classList.remove("stale");
+  get("said").textContent = line;
+  for (const factor of FACTORS) slots.say(factor, state.faults[factor]);
+  render();
+  strip.refresh();
+}
+
+/** What is shown is no longer what is chosen. */
+function stale(line) {
+  studio.mixed = null;
+  get("mixed").ariaBusy = "false";
+  get("mixed").classList.add("stale");
+  get("said").textContent = line;
+  strip.clear();
+  render();
+}
+
+/** Say what went wrong beside what caused it: the line of the server begins with the field. */
+function blame(error) {
+  const factor = FACTORS.find((name) => error.message.startsWith(name));
+  if (factor && error.status >= 400 && error.status < 500 && studio.state.pictures[factor]) {
+    stale(`Not mixed: look at the ${factor} picture.`);
+    slots.say(factor, error.message.replace(`${factor}: `, ""));
+  } else {
+    stale("Not mixed.");
+    problem(get("trouble"), error.message);
+  }
+}
+
+function sourcesOf() {
+  const { pictures, chosen } = studio.state;
+  const nameOf = (picture) => picture && (picture.id ? `gallery:${picture.id}` : picture.name);
+  return Object.fromEntries(
+    FACTORS.map((factor) => [factor, { picture: nameOf(pictures[factor]), chosen: chosen[factor] }]),
+  );
+}
+
+function render() {
+  const { state } = studio;
+  for (const radio of modes) radio.checked = radio.value === state.mode;
+  get("seed").value = state.seed ?? "";
+  const own = FACTORS.filter((factor) => state.pictures[factor] && !state.pictures[factor].id);
+  get("link-note").textContent = own.length
+    ? `The link cannot carry your own pictures: ${own.join(", ")}.`
+    : "";
+  for (const id of ["save-picture", "save-codes"]) get(id).disabled = studio.mixed === null;
+  slots.render();
+  strip.render();
+  animation.render();
+}
+
+function surprise(seed) {
+  const { mode } = studio.state;
+  const picks = picksOf(seed, studio.about.gallery);
+  studio.state = { ...nothing(), seed, mode };
+  for (const factor of FACTORS) {
+    if (picks[factor]) studio.state.pictures[factor] = galleryPicture(picks[factor]);
+    slots.say(factor);
+  }
+  sketch.forget();
+  changed();
+}
+
+function readAddress() {
+  const { about } = studio;
+  studio.state = stateOf(location.hash, about, galleryPicture);
+  for (const factor of FACTORS) slots.say(factor, studio.state.faults[factor]);
+  const version = new URLSearchParams(location.hash.slice(1)).get("version");
+  get("notice").textContent =
+    version !== null && version !== String(about.version)
+      ? `The link is of version ${version} of the model; this is version ${about.version}, which paints it in its own way.`
+      : "";
+  changed();
+}
+
+async function loadAbout() {
+  const about = await (await ask("about")).json();
+  studio.about = about;
+  const named = about.version === null ? about.model : `${about.model}, version ${about.version}`;
+  get("model").hidden = false;
+  get("model").querySelector("summary").textContent = named;
+  const { background, shape, texture } = about.categories;
+  get("sizes").textContent =
+    `${about.image_size}×${about.image_size} px; ${background} backgrounds, ${shape} shapes, ${texture} textures.`;
+  get("figures").replaceChildren(
+    ...Object.entries(about.figures).flatMap(([name, value]) => {
+      const term = document.createElement("dt");
+      const figure = document.createElement("dd");
+      term.textContent = name;
+      figure.textContent = typeof value === "number" ? Number(value.toPrecision(4)) : value;
+      return [term, figure];
+    }),
+  );
+  const feature = about.modes.includes("feature");
+  for (const radio of modes) radio.disabled = radio.value === "feature" && !feature;
+  get("mode-note").textContent = feature
+    ? "Code takes pose and shape as codes; feature follows the outline of the shape picture."
+    : "Feature mode is off: this model has not been through stage 2.";
+  get("surprise").disabled = about.gallery.length === 0;
+  get("picture").classList.toggle("pixels", about.image_size <= 128);
+}
+
+async function newVersion() {
+  const before = studio.about.version;
+  try {
+    await loadAbout();
+    get("notice").textContent =
+      `The model has changed from version ${before} to ${studio.about.version}: mixtures may look different.`;
+    // What was chosen of the old model may not be there in the new one.
+    studio.state = keptBy(studio.about);
+    changed();
+  } catch (error) {
+    get("notice").textContent = error.message;
+  }
+}
+
+function keptBy(about) {
+  const kept = stateOf(addressOf(studio.state, about), about, galleryPicture);
+  for (const factor of FACTORS) {
+    const own = studio.state.pictures[factor];
+    if (own && !own.id) {
+      kept.pictures[factor] = own;
+      kept.faults[factor] = "";
+    }
+  }
+  return kept;
+}
+
+async function start() {
+  problem(get("failed"));
+  try {
+    await loadAbout();
+  } catch (error) {
+    problem(get("failed"), error.message);
+    return;
+  }
+  for (const part of [get("tools"), document.querySelector("main")]) part.inert = false;
+  if (location.hash.length > 1 || studio.about.gallery.length === 0) readAddress();
+  else surprise(1);
+}
+
+let changing = null;
+onVersion((version) => {
+  if (changing || !studio.about || version === String(studio.about.version)) return;
+  changing = newVersion().finally(() => (changing = null));
+});
+
+get("tools").addEventListener("submit", (event) => event.preventDefault());
+for (const radio of modes) {
+  radio.addEventListener("change", () => {
+    studio.state.mode = radio.value;
+    changed();
+  });
+}
+get("seed").addEventListener("change", (event) => {
+  if (event.target.value !== "" && event.target.validity.valid) surprise(Number(event.target.value));
+  else render();
+});
+get("surprise").addEventListener("click", () => surprise(Math.floor(Math.random() * 100_000)));
+get("link").addEventListener("click", async () => {
+  const button = get("link");
+  try {
+    await navigator.clipboard.writeText(location.href);
+    button.textContent = "Link copied";
+    setTimeout(() => (button.textContent = "Copy link"), 2000);
+  } catch {
+    get("link-note").textContent = "This browser lets no button copy here: copy the page's address.";
+  }
+});
+get("trouble").querySelector("button").addEventListener("click", () => changed());
+get("failed").querySelector("button").addEventListener("click", start);
+get("sketch-close").addEventListener("click", toggleSketch);
+get("save-picture").addEventListener("click", () => save(studio.mixed.picture, "mix.png"));
+get("save-codes").addEventListener("click", () => {
+  const { picture, address, ...codes } = studio.mixed;
+  const text = JSON.stringify({ model: studio.about.model, ...codes, link: address }, null, 2);
+  save(`data:application/json,${encodeURIComponent(text)}`, "mix.json");
+});
+addEventListener("hashchange", () => studio.about && readAddress());
+start();
