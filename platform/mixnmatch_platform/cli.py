@@ -12,7 +12,7 @@ from mixnmatch_platform.output import results_alone
 COMMANDS = (
     *("ingest", "train", "sweep", "resume", "stop", "runs", "logs"),
     *("evaluate", "promote", "rollback", "history", "champion", "export_model", "import_model"),
-    *("up", "down", "status", "doctor", "sync", "reap"),
+    *("serve", "up", "down", "status", "doctor", "sync", "reap"),
 )
 """Modules of ``mixnmatch_platform.commands``, in the order of the help."""
 

@@ -1,0 +1,1 @@
+"""A model as a service: requests over HTTP, painted together by replicas on Ray."""

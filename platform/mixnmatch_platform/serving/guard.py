@@ -1,0 +1,170 @@
+"""What stands before the replicas, in each of Serve's proxies.
+
+A proxy of Ray Serve takes bodies of any size, answers some failures with nothing or with plain
+text, and gives up a request whose replica dies. Nothing that is asked of this service changes
+anything, so such a request can be given to another replica; that is done here, once.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from starlette.middleware import Middleware
+
+from mixnmatch_platform.serving.limits import MIB, Limits
+
+__all__ = ["MARK", "Guard", "middlewares"]
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MARK = b"x-replica"
+"""Header of each answer that a replica has made itself."""
+TRIES = 2
+HELD_BYTES = 1024 * MIB
+"""Of the bodies of all requests that a proxy works on."""
+RETRY_SECONDS = 2
+
+
+def middlewares() -> list[Middleware]:
+    """What Ray Serve is told to put before its proxies."""
+    return [Middleware(Guard)]
+
+
+class Guard:
+    """Bounds bodies, tries once more where a replica died, and has every refusal say why in JSON.
+
+    Args:
+        app: A proxy, or the application itself.
+        limits: Of a request.
+        held_bytes: Of the bodies of all requests at once.
+    """
+
+    def __init__(
+        self, app: App, limits: Limits | None = None, held_bytes: int = HELD_BYTES
+    ) -> None:
+        self._app = app
+        self._limits = limits or Limits()
+        self._held_bytes = held_bytes
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        if scope["type"] != "http" or scope["path"].startswith("/-/"):
+            await self._app(scope, receive, send)
+            return
+        most = self._limits.body_bytes
+        if _length(scope) > most:
+            await _refuse(send, 413, f"the request has more than {most} bytes: send less")
+            return
+        body = _Body(receive, most=most, room=self._room)
+        answer: list[Message] = []
+        try:
+            for _ in range(TRIES):
+                answer = []
+
+                async def keep(message: Message, answer: list[Message] = answer) -> None:
+                    answer.append(message)
+
+                attempt = {**scope, "headers": list(scope["headers"])}
+                await self._app(attempt, body.from_its_start(), keep)
+                if _is_whole(answer) or body.ended_early:
+                    break
+        finally:
+            self._held -= body.size
+        if body.too_large:
+            await _refuse(send, 413, f"the request has more than {most} bytes: send less")
+        elif body.no_room:
+            await _refuse(send, 503, "too many large requests at once: try again in a moment")
+        elif not _is_whole(answer):
+            if not body.disconnected:
+                await _refuse(send, 503, "the replica that worked on it ended: try again")
+        else:
+            await _pass_on(answer, send)
+
+    def _room(self, size: int) -> bool:
+        """Whether there is room for more of a body, which then counts."""
+        if self._held + size > self._held_bytes:
+            return False
+        self._held += size
+        return True
+
+
+class _Body:
+    """A body as it comes, kept so that it can be read again."""
+
+    def __init__(self, receive: Receive, *, most: int, room: Callable[[int], bool]) -> None:
+        self._receive = receive
+        self._most = most
+        self._room = room
+        self._kept: list[Message] = []
+        self.size = 0
+        self.too_large = self.no_room = self.disconnected = False
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether it cannot be read to its end."""
+        return self.too_large or self.no_room or self.disconnected
+
+    def from_its_start(self) -> Receive:
+        """What gives the messages of the request, the first one first."""
+        place = 0
+
+        async def receive() -> Message:
+            nonlocal place
+            if place == len(self._kept):
+                await self._next()
+            place += 1
+            return self._kept[place - 1]
+
+        return receive
+
+    async def _next(self) -> None:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            more = len(message.get("body", b""))
+            self.too_large = self.size + more > self._most
+            self.no_room = not self.too_large and not self._room(more)
+            if self.ended_early:
+                message = {"type": "http.disconnect"}
+            else:
+                self.size += more
+        else:
+            self.disconnected = True
+        self._kept.append(message)
+
+
+def _length(scope: Scope) -> int:
+    given = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    return int(given) if given.isdigit() else 0
+
+
+def _is_whole(answer: list[Message]) -> bool:
+    return bool(answer) and not answer[-1].get("more_body", answer[-1]["type"].endswith("start"))
+
+
+async def _pass_on(answer: list[Message], send: Send) -> None:
+    start = answer[0]
+    if any(name.lower() == MARK for name, _ in start["headers"]):
+        for message in answer:
+            await send(message)
+        return
+    # A proxy's own words, for whoever knows Ray Serve.
+    if start["status"] == 408:
+        await _refuse(send, 504, "it took too long: ask for less, or try again later")
+    elif start["status"] == 404:
+        await _refuse(send, 503, "no model is served yet: try again in a moment")
+    else:
+        await _refuse(send, 503, "too many requests wait: try again in a moment")
+
+
+async def _refuse(send: Send, status: int, line: str) -> None:
+    body = json.dumps({"error": line}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status == 503:
+        headers.append((b"retry-after", b"%d" % RETRY_SECONDS))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

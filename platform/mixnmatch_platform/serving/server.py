@@ -1,0 +1,376 @@
+"""Serving from the command's side: what is started, watched and ended."""
+
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mixnmatch.bundle import load_bundle
+from mixnmatch.data.store import Dataset, open_dataset
+from mixnmatch.errors import DataError, InputError, RunError
+from mixnmatch_platform.cluster import connect
+from mixnmatch_platform.periodic import every
+from mixnmatch_platform.placing import check_placeable, worker_bundle
+from mixnmatch_platform.services import LOOPBACK, is_free
+from mixnmatch_platform.serving.board import BEAT_SECONDS, Board
+from mixnmatch_platform.serving.deployment import Replica, Settings
+from mixnmatch_platform.serving.follow import Follower
+from mixnmatch_platform.serving.gallery import choose_pictures
+from mixnmatch_platform.serving.models import Served, resolve
+from mixnmatch_platform.serving.watch import digest
+from mixnmatch_platform.store import connect_existing, mlflow_errors, one_line
+from mixnmatch_platform.tracking import DATA_TAG
+
+__all__ = ["Plan", "describe", "prepare", "serve_until_told"]
+
+APPLICATION = "mixnmatch"
+BOARD, NAMESPACE = "serving-board", "mixnmatch"
+SERVE_SETTINGS = {
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "mixnmatch_platform.serving.guard:middlewares",
+    # A busy machine may need longer than Ray's 5 s until a proxy answers.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+}
+"""Variables of Serve's controller and its proxies, which read them as they start."""
+LOOPBACKS = (LOOPBACK, "localhost", "::1")
+READY_SECONDS = 60.0
+POLL_SECONDS = 0.5
+UPSCALE_SECONDS, DOWNSCALE_SECONDS = 5, 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be served, where and by whom."""
+
+    model: str
+    """``models:/NAME@ALIAS``, ``models:/NAME/VERSION`` or a bundle's folder."""
+    store: str
+    """Tracking URI."""
+    home: Path
+    """Folder of the runs."""
+    gallery: Path | None
+    """Data set to choose pictures of; that of the model's run without it."""
+    host: str
+    port: int
+    replicas: tuple[int, int]
+    """The fewest and the most."""
+    cpus_per_replica: float
+    gpus_per_replica: float
+    batch_size: int
+    queue: int
+    """Requests that may wait for a replica."""
+    timeout_seconds: float
+    """For a request, with its waiting."""
+    follow_seconds: float
+    """Between two looks at an alias."""
+    token: str | None
+
+    @property
+    def url(self) -> str:
+        """Where it is served, for this machine."""
+        host = LOOPBACK if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def is_public(self) -> bool:
+        """Whether other machines may reach it."""
+        return self.host not in LOOPBACKS
+
+    @property
+    def follows(self) -> bool:
+        """Whether the model is an alias."""
+        return self.model.startswith("models:") and "@" in self.model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A plan with all that must be known before anything is started."""
+
+    plan: Plan
+    served: Served
+    image_size: int
+    dataset: Dataset | None
+    """Of the gallery."""
+
+
+def prepare(plan: Plan) -> Prepared:
+    """Find and check the model and the data set.
+
+    Raises:
+        InputError: If something is missing, damaged, or in use.
+    """
+    if plan.host == LOOPBACK and not is_free(plan.port):
+        raise InputError(f"port {plan.port} is in use by another program: take another --port")
+    served = resolve(plan.model, plan.store)
+    bundle = load_bundle(served.folder())
+    if plan.gallery is not None:
+        dataset: Dataset | None = open_dataset(plan.gallery)
+    else:
+        dataset = _training_data(served, bundle.data.get("fingerprint"))
+    size = bundle.config.model.image_size
+    return Prepared(plan=plan, served=served, image_size=size, dataset=dataset)
+
+
+def describe(prepared: Prepared) -> str:
+    """The plan in words."""
+    plan, (fewest, most) = prepared.plan, prepared.plan.replicas
+    replicas = f"{most}" if fewest == most else f"{fewest} to {most}"
+    each = f"{plan.cpus_per_replica:g} CPU" + (
+        f" and {plan.gpus_per_replica:g} GPU" if plan.gpus_per_replica else ""
+    )
+    followed = f", followed every {plan.follow_seconds:g} s" if plan.follows else ""
+    gallery = "none" if prepared.dataset is None else str(prepared.dataset.path)
+    return "\n".join(
+        [
+            f"model     {prepared.served} ({prepared.image_size} px{followed})",
+            f"replicas  {replicas}, each {each}; batches of up to {plan.batch_size}",
+            f"waiting   up to {plan.queue} requests, {plan.timeout_seconds:g} s each",
+            f"gallery   {gallery}",
+            f"token     {'asked for' if plan.token else 'none'}",
+            f"address   {plan.url}",
+        ]
+    )
+
+
+def serve_until_told(prepared: Prepared) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests that have begun are then answered.
+
+    Raises:
+        InputError: If the cluster has no room, or serves already.
+        RunError: If the service does not come up, or its cluster is gone.
+    """
+    plan = prepared.plan
+    connected = connect(home=plan.home)
+    bundle = worker_bundle(
+        gpus_per_worker=plan.gpus_per_replica, cpus_per_worker=plan.cpus_per_replica
+    )
+    import ray
+
+    with ExitStack() as stack:
+        if connected.started:
+            stack.callback(ray.shutdown)
+        check_placeable(bundle, plan.replicas[1], grows=connected.grows)
+        _end_what_is_left()
+        # Begun before the service, and ended after it.
+        board = ray.remote(num_cpus=0)(Board).options(name=BOARD, namespace=NAMESPACE)
+        board = board.remote(prepared.served)
+        over = stack.enter_context(_told_to_end())
+        begun = time.monotonic()
+        stack.enter_context(_service(prepared, board))
+        print(f"serving {prepared.served} at {plan.url} (Ctrl-C ends it)", flush=True)
+        follower = Follower(plan.model, plan.store, prepared.served, _wanter(board))
+        if plan.follows:
+            stack.enter_context(every(plan.follow_seconds, follower.look, "follow"))
+        while not over.wait(POLL_SECONDS):
+            for line in _ask(board.troubles.remote()).values():
+                print(line, file=sys.stderr, flush=True)
+        time.sleep(BEAT_SECONDS)  # for the last reports
+        print(_summary(_ask(board.totals.remote()), time.monotonic() - begun), flush=True)
+
+
+@contextmanager
+def _service(prepared: Prepared, board: Any) -> Iterator[None]:
+    from ray import serve
+    from ray.exceptions import RayError
+
+    plan = prepared.plan
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    quiet = {"log_level": "WARNING", "enable_access_log": False}
+    try:
+        serve.start(
+            proxy_location="EveryNode" if plan.is_public else "HeadOnly",
+            http_options={
+                "host": plan.host,
+                "port": plan.port,
+                "request_timeout_s": plan.timeout_seconds,
+            },
+            logging_config=quiet,
+            controller_options={"runtime_env": {"env_vars": SERVE_SETTINGS}},
+        )
+        if "error" not in _waited_for(plan.url, lambda _: True):
+            raise RunError(
+                f"Ray Serve has put nothing before {plan.url}, so bodies would have no limit: use "
+                "the version of Ray that the package names"
+            )
+        serve.run(
+            _deployment(plan).bind(_settings(prepared), board), name=APPLICATION, route_prefix="/"
+        )
+        _waited_for(f"{plan.url}/healthz", lambda content: content.get("status") == "ok")
+    except (RuntimeError, TimeoutError, RayError) as error:
+        serve.shutdown()
+        raise RunError(f"the service did not come up: {_reason(error)}") from error
+    try:
+        yield
+    finally:
+        serve.shutdown()
+
+
+def _deployment(plan: Plan) -> Any:
+    from ray import serve
+
+    fewest, most = plan.replicas
+    number: dict[str, Any] = {"num_replicas": most}
+    if fewest != most:
+        number = {
+            "autoscaling_config": {
+                "min_replicas": fewest,
+                "max_replicas": most,
+                # Another replica helps once batches are half full.
+                "target_ongoing_requests": max(1, plan.batch_size // 2),
+                "upscale_delay_s": UPSCALE_SECONDS,
+                "downscale_delay_s": DOWNSCALE_SECONDS,
+            }
+        }
+    return serve.deployment(
+        serve.ingress()(Replica),
+        name="replica",
+        # One batch is painted while the next one gathers.
+        max_ongoing_requests=2 * plan.batch_size,
+        max_queued_requests=plan.queue,
+        graceful_shutdown_timeout_s=plan.timeout_seconds,
+        graceful_shutdown_wait_loop_s=0.2,
+        health_check_period_s=5,
+        ray_actor_options={
+            "num_cpus": plan.cpus_per_replica,
+            "num_gpus": plan.gpus_per_replica,
+        },
+        logging_config={"log_level": "WARNING", "enable_access_log": False},
+        **number,
+    )
+
+
+def _settings(prepared: Prepared) -> Settings:
+    plan, dataset = prepared.plan, prepared.dataset
+    return Settings(
+        served=prepared.served,
+        gallery={} if dataset is None else choose_pictures(dataset),
+        batch_size=plan.batch_size,
+        threads=max(1, int(plan.cpus_per_replica)),
+        device="cuda" if plan.gpus_per_replica else "cpu",
+        token=None if plan.token is None else digest(plan.token),
+    )
+
+
+def _end_what_is_left() -> None:
+    """End what a command has left that was killed; refuse if one still serves."""
+    import ray
+    from ray import serve
+
+    try:
+        ray.get_actor(BOARD, namespace=NAMESPACE)
+    except ValueError:
+        pass
+    else:
+        raise InputError("this cluster serves already: end that `platform serve` first")
+    running = set(serve.status().applications)
+    if others := running - {APPLICATION}:
+        raise InputError(
+            f"Ray Serve runs {', '.join(sorted(others))} on this cluster: use another --home"
+        )
+    if running:
+        serve.shutdown()
+
+
+def _training_data(served: Served, fingerprint: str | None) -> Dataset | None:
+    """The data set of the model's run, where this machine has it unchanged."""
+    if served.store is None:
+        return None
+    client = connect_existing(served.store)
+    with mlflow_errors(f"the run of {served} cannot be looked up in {served.store}"):
+        version = client.get_model_version(served.name, str(served.version))
+        run = client.get_run(version.run_id) if version.run_id else None
+    if run is None or not (data := run.data.params.get("data")) or "://" in data:
+        return None
+    try:
+        dataset = open_dataset(data)
+    except DataError:
+        return None
+    known = {fingerprint, run.data.tags.get(DATA_TAG)}
+    return dataset if dataset.info.fingerprint in known else None
+
+
+@contextmanager
+def _told_to_end() -> Iterator[threading.Event]:
+    """Set by SIGTERM and the first Ctrl-C during a block."""
+    over = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def told(number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+        if number == signal.SIGINT:
+            line = "answering what has begun; Ctrl-C again ends at once"
+            print(line, file=sys.stderr, flush=True)
+        over.set()
+
+    for number in before:
+        signal.signal(number, told)
+    try:
+        yield over
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wanter(board: Any) -> Any:
+    return lambda served: _ask(board.want.remote(served))
+
+
+def _ask(answer: Any) -> Any:
+    import ray
+    from ray.exceptions import RayError
+
+    try:
+        return ray.get(answer, timeout=READY_SECONDS)
+    except RayError as error:
+        raise RunError(f"the cluster that serves is gone ({one_line(error)})") from error
+
+
+def _waited_for(url: str, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """What is answered there, whatever its status; an empty object for what is no JSON object.
+
+    Raises:
+        TimeoutError: If no good answer comes.
+    """
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=READY_SECONDS) as answer:
+                body = answer.read()
+        except urllib.error.HTTPError as error:
+            body = error.read()
+        except OSError:  # nothing listens yet
+            time.sleep(POLL_SECONDS)
+            continue
+        try:
+            content = json.loads(body)
+        except ValueError:
+            content = {}
+        if good(content := content if isinstance(content, dict) else {}):
+            return content
+        time.sleep(POLL_SECONDS)
+    raise TimeoutError(f"{url} does not answer after {READY_SECONDS:g} s")
+
+
+def _reason(error: BaseException) -> str:
+    """The last line that says something: Ray's errors begin with where they were raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _summary(totals: dict[str, int], seconds: float) -> str:
+    answered = sum(totals.get(digit, 0) for digit in "12345")
+    refused = totals.get("4", 0)
+    failed = totals.get("5", 0)
+    return (
+        f"answered {answered} requests in {seconds:.0f} s ({refused} refused, {failed} failed), "
+        f"painted {totals.get('painted', 0)} pictures"
+    )

@@ -1,0 +1,218 @@
+"""What requests are answered from: the model of the moment, and what reads uploads for it."""
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from starlette.exceptions import HTTPException
+from torch import Tensor
+from torch.nn import functional as F
+
+from mixnmatch.errors import InputError
+from mixnmatch.mixer import Mode
+from mixnmatch.recipes import Factor, Recipe
+from mixnmatch_platform.serving.batching import Bench
+from mixnmatch_platform.serving.fields import Animate, Encode, Mix, Picture, Vary
+from mixnmatch_platform.serving.gallery import for_model
+from mixnmatch_platform.serving.limits import Limits
+from mixnmatch_platform.serving.metrics import Metrics
+from mixnmatch_platform.serving.models import Served
+from mixnmatch_platform.serving.painter import Order, Painter
+from mixnmatch_platform.serving.pictures import gif_of, read_film, read_upload
+
+__all__ = ["Loaded", "Service"]
+
+READERS = 2
+"""Threads that decode uploads, each of which may need a few hundred megabytes for a moment."""
+FACTORS: tuple[Factor, ...] = ("background", "pose", "shape", "texture")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model that answers; a request keeps to one from its start to its end."""
+
+    served: Served
+    painter: Painter
+    gallery: Mapping[str, tuple[Tensor, bytes]]
+    """By id: as the model sees it, and as a PNG file."""
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """Those that it can paint in."""
+        return ("code",) if self.painter.mixer.bundle.extractor is None else ("code", "feature")
+
+    @property
+    def categories(self) -> dict[Factor, int]:
+        """How many there are of each factor that has categories."""
+        config = self.painter.mixer.bundle.config.model
+        fine = config.fine_categories
+        return {"background": fine, "shape": config.super_categories, "texture": fine}
+
+
+@dataclass(kw_only=True)
+class Service:
+    """Answers the requests of one process.
+
+    Args:
+        loaded: The model; may be replaced at any time.
+        replica: Name of the process.
+        bench: Where its networks run.
+        token: SHA-256 digest of what clients must know, None where they need not.
+    """
+
+    loaded: Loaded
+    replica: str
+    bench: Bench
+    metrics: Metrics
+    limits: Limits = field(default_factory=Limits)
+    token: bytes | None = None
+
+    def __post_init__(self) -> None:
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+
+    async def mix(self, loaded: Loaded, fields: Mix) -> tuple[Tensor, Recipe]:
+        """The picture, 3×S×S in [-1, 1], and what it was painted from.
+
+        Raises:
+            InputError: If a field cannot be used.
+        """
+        recipe = await loaded.painter.recipe(await self._order(loaded, fields))
+        return (await loaded.painter.paint(recipe))[0], recipe
+
+    async def vary(self, loaded: Loaded, fields: Vary) -> tuple[Tensor, list[int]]:
+        """Pictures, N×3×S×S in [-1, 1], and the values of the factor in them.
+
+        Raises:
+            InputError: If a field cannot be used.
+        """
+        if fields.count > self.limits.count:
+            raise InputError(f"count is {fields.count}: at most {self.limits.count} are painted")
+        factor, values = fields.factor, list(range(fields.start, fields.start + fields.count))
+        codes = torch.cat([_code(loaded, factor, value) for value in values])
+        recipe = await loaded.painter.recipe(await self._order(loaded, fields, varied=factor))
+        varied = recipe.with_code(factor, codes.to(loaded.painter.mixer.device))
+        return await loaded.painter.paint(varied), values
+
+    async def encode(self, loaded: Loaded, fields: Encode) -> Recipe:
+        """The codes of pictures.
+
+        Raises:
+            InputError: If a field cannot be used.
+        """
+        if len(fields.picture) > self.limits.count:
+            raise InputError(
+                f"{len(fields.picture)} pictures: at most {self.limits.count} are encoded at once"
+            )
+        images = [await self._picture(loaded, p, "picture") for p in fields.picture]
+        joined = torch.cat(images)
+        return await loaded.painter.recipe(Order("code", dict.fromkeys(FACTORS, joined)))
+
+    async def animate(self, loaded: Loaded, fields: Animate) -> bytes:
+        """A GIF of a film's frames painted.
+
+        Raises:
+            InputError: If a field cannot be used.
+        """
+        mode = fields.mode or loaded.modes[-1]
+        _check_mode(loaded, mode)
+        mixer, data = loaded.painter.mixer, fields.driving.data
+        if data is None:
+            raise InputError("driving is a picture of the gallery: send a film")
+        _check_bytes("driving", data, self.limits.film_bytes)
+        film = await self._read(read_film, data, "driving", mixer.image_size, self.limits)
+        still: dict[Factor, Tensor] = {
+            "background": await self._picture(loaded, fields.background, "background"),
+            "texture": await self._picture(loaded, fields.texture, "texture"),
+        }
+        painted = []
+        # Batch by batch, because shape features are large, and others wait.
+        for frames in film.frames.split(mixer.batch_size):
+            order = Order(mode, {**still, "pose": frames, "shape": frames})
+            painted.append(await loaded.painter.paint(await loaded.painter.recipe(order)))
+        return await self._read(gif_of, torch.cat(painted), film.seconds)
+
+    async def _order(self, loaded: Loaded, fields: Mix, varied: Factor | None = None) -> Order:
+        _check_mode(loaded, fields.mode)
+        given: dict[Factor, int | None] = {
+            "background": fields.background_code,
+            "pose": fields.pose_seed,
+            "shape": fields.shape_code,
+            "texture": fields.texture_code,
+        }
+        feature = fields.mode == "feature"
+        for name in ("shape", "pose"):
+            if feature and (given[name] is not None or varied == name):
+                raise InputError(
+                    f"{name} cannot be set by a code in feature mode, which takes pose and shape "
+                    "from the shape picture: use code mode"
+                )
+        codes = {
+            name: _code(loaded, name, value) for name, value in given.items() if value is not None
+        }
+        if varied is not None:
+            codes[varied] = _code(loaded, varied, 0)
+        pictures: dict[Factor, Tensor] = {}
+        for name in FACTORS:
+            sent: Picture | None = getattr(fields, name)
+            if sent is not None and not (feature and name == "pose"):
+                sketch = name == "shape" and fields.sketch
+                pictures[name] = await self._picture(loaded, sent, name, sketch=sketch)
+        if "pose" not in pictures and "shape" in pictures:
+            pictures["pose"] = pictures["shape"]
+        for name in FACTORS:
+            if name not in pictures and name not in codes and not (feature and name == "pose"):
+                field = "pose_seed" if name == "pose" else f"{name}_code"
+                raise InputError(f"{name} is missing: send a picture, or {field}")
+        return Order(fields.mode, pictures, codes)
+
+    async def _picture(
+        self, loaded: Loaded, sent: Picture, name: str, *, sketch: bool = False
+    ) -> Tensor:
+        if sent.gallery is not None and not sketch:
+            if sent.gallery not in loaded.gallery:
+                raise InputError(f"{name} is gallery:{sent.gallery[:60]}: there is no such picture")
+            return loaded.gallery[sent.gallery][0]
+        if sent.data is None:
+            raise InputError(f"{name} is a picture of the gallery: a sketch must be sent")
+        _check_bytes(name, sent.data, self.limits.picture_bytes)
+        reading = partial(read_upload, sketch=sketch)
+        return await self._read(reading, sent.data, name, loaded.painter.mixer, self.limits)
+
+    async def _read(self, function: Any, *arguments: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, function, *arguments)
+
+
+def loaded_from(served: Served, painter: Painter, gallery: Mapping[str, bytes]) -> Loaded:
+    """A model with the gallery as it sees it."""
+    return Loaded(
+        served=served, painter=painter, gallery=for_model(gallery, painter.mixer.image_size)
+    )
+
+
+def _check_bytes(field: str, data: bytes, most: int) -> None:
+    if len(data) > most:
+        raise HTTPException(413, f"{field} has {len(data)} bytes: at most {most} are accepted")
+
+
+def _check_mode(loaded: Loaded, mode: Mode) -> None:
+    if mode not in loaded.modes:
+        raise InputError(
+            "mode is feature: this model has no shape extractor, which stage 2 trains; use code"
+        )
+
+
+def _code(loaded: Loaded, factor: Factor, value: int) -> Tensor:
+    """The code of a category or of a seed of poses, 1×K."""
+    config = loaded.painter.mixer.bundle.config.model
+    if factor == "pose":
+        random = torch.Generator().manual_seed(value)
+        return torch.randn(1, config.noise_dim, generator=random)
+    there = loaded.categories[factor]
+    if value >= there:
+        raise InputError(f"{factor} category is {value}: this model has 0 to {there - 1}")
+    return F.one_hot(torch.tensor([value]), there).float()
