@@ -1,6 +1,7 @@
 // A film in, the same film painted with the texture and background of the slots out.
 
-import { ask, problem, Refusal, save } from "./api.js";
+import { ask, problem, save } from "./api.js";
+import { megabytes } from "./pictures.js";
 import { setPicture } from "./state.js";
 
 const get = (id) => document.getElementById(id);
@@ -20,9 +21,14 @@ export function makeAnimation(studio) {
   let url = null;
 
   function take(file) {
-    film = file;
-    get("film-name").textContent = file.name;
-    problem(trouble);
+    const most = studio.about.limits.film_bytes;
+    const fits = file.size <= most;
+    film = fits ? file : null;
+    get("film-name").textContent = fits ? file.name : "none chosen";
+    problem(
+      trouble,
+      fits ? "" : `${file.name} has ${megabytes(file.size)} MB: the server takes up to ${megabytes(most)} MB.`,
+    );
     render();
   }
 
@@ -61,7 +67,7 @@ export function makeAnimation(studio) {
       said = `Painted after ${film.name}, in ${mode} mode.`;
     } catch (error) {
       if (signal.aborted) said = "Stopped.";
-      else problem(trouble, error instanceof Refusal ? error.message : String(error));
+      else problem(trouble, error.message.replace(/^driving/, () => film.name));
     }
     running = null;
     render();

@@ -61,7 +61,8 @@ async function smaller(file, least) {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.95));
 }
 
-const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
+/** Bytes in the unit of messages. */
+export const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 
 /** The picture file of what was dropped or pasted, or null. */
 export function fileOf(transfer) {

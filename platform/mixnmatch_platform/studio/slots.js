@@ -115,7 +115,10 @@ export function makeSlots(studio, choose, draw) {
       const button = find(`.${name}`);
       if (button) button.disabled = off || (name === "clear" && !picture);
     }
-    if (find(".paper")) find(".paper").checked = state.sketch;
+    if (factor === "shape") {
+      find(".paper").checked = state.sketch;
+      find(".paper").disabled = !picture?.blob;
+    }
     find(".why").textContent = !fixed(state, factor)
       ? ""
       : off
@@ -140,7 +143,7 @@ export function makeSlots(studio, choose, draw) {
           : own === null
             ? "the picture's"
             : `${own}, the picture's`;
-    find("output").textContent = text;
+    find(".value").textContent = text;
     slider.setAttribute("aria-valuetext", text);
     find(".reset").disabled = chosen === null || fixed(state, factor);
   }

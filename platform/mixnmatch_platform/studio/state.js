@@ -43,7 +43,7 @@ export function missing({ mode, pictures, chosen }) {
 export function fieldsOf(state, varied = null) {
   const form = new FormData();
   form.set("mode", state.mode);
-  if (state.sketch && state.pictures.shape) form.set("sketch", "true");
+  if (state.sketch) form.set("sketch", "true");
   for (const factor of FACTORS) {
     const picture = state.pictures[factor];
     if (picture && !(factor === "pose" && state.mode === "feature")) setPicture(form, factor, picture);
@@ -96,7 +96,6 @@ export function addressOf(state, about) {
     else if ((picture?.id ?? "") !== (picks[factor] ?? "")) words.set(factor, picture?.id ?? "");
     if (state.chosen[factor] !== null) words.set(FIELD[factor], state.chosen[factor]);
   }
-  if (state.sketch) words.set("sketch", "true");
   if (about.version !== null) words.set("version", about.version);
   return `#${words}`;
 }
@@ -112,7 +111,6 @@ export function stateOf(fragment, about, pictureOf) {
   state.seed = seed;
   const picks = seed === null ? {} : picksOf(seed, about.gallery);
   const own = words.getAll("own");
-  state.sketch = words.get("sketch") === "true";
   if (words.get("mode") === "feature" && about.modes.includes("feature")) state.mode = "feature";
   for (const factor of FACTORS) {
     const id = own.includes(factor) ? "" : (words.get(factor) ?? picks[factor]);
@@ -123,7 +121,7 @@ export function stateOf(fragment, about, pictureOf) {
     }
     const said = words.get(FIELD[factor]);
     if (said === null) continue;
-    const count = factor === "pose" ? 2 ** 31 : valuesOf(factor, about);
+    const count = factor === "pose" ? 2 ** 32 : valuesOf(factor, about);
     state.chosen[factor] = wholeNumber(said, count);
     if (state.chosen[factor] === null) {
       state.faults[factor] = `The link says ${FIELD[factor]} ${said}: it must be from 0 to ${count - 1}.`;

@@ -47,8 +47,11 @@ export function makeStrip(studio) {
   });
 
   function countOf(factor) {
-    const most = Math.min(SHOWN, studio.about.limits.count);
-    return factor === "pose" ? most : Math.min(most, valuesOf(factor, studio.about) - start);
+    return factor === "pose" ? step() : Math.min(step(), valuesOf(factor, studio.about) - start);
+  }
+
+  function step() {
+    return Math.min(SHOWN, studio.about.limits.count);
   }
 
   /** All that the alternatives depend on; which of them is taken is not in it. */
@@ -119,7 +122,7 @@ export function makeStrip(studio) {
   }
 
   select.addEventListener("change", () => turned(select.value, 0));
-  get("fewer").addEventListener("click", () => turned(select.value, start - SHOWN));
-  get("more").addEventListener("click", () => turned(select.value, start + SHOWN));
+  get("fewer").addEventListener("click", () => turned(select.value, start - step()));
+  get("more").addEventListener("click", () => turned(select.value, start + step()));
   return { refresh, clear, render };
 }

@@ -145,12 +145,13 @@ function stale(line) {
   render();
 }
 
-/** Say what went wrong beside what caused it: the line of the server begins with the field. */
+/** Say what went wrong beside what caused it: a line of the server begins with the field. */
 function blame(error) {
   const factor = FACTORS.find((name) => error.message.startsWith(name));
   if (factor && error.status >= 400 && error.status < 500 && studio.state.pictures[factor]) {
     stale(`Not mixed: look at the ${factor} picture.`);
-    slots.say(factor, error.message.replace(`${factor}: `, ""));
+    const { name } = studio.state.pictures[factor];
+    slots.say(factor, error.message.replace(`${factor}: `, () => `${name}: `));
   } else {
     stale("Not mixed.");
     problem(get("trouble"), error.message);
@@ -234,6 +235,8 @@ async function newVersion() {
   const before = studio.about.version;
   try {
     await loadAbout();
+    // Of several replicas one may still have answered with the old model.
+    if (studio.about.version === before) return;
     get("notice").textContent =
       `The model has changed from version ${before} to ${studio.about.version}: mixtures may look different.`;
     // What was chosen of the old model may not be there in the new one.
@@ -246,6 +249,7 @@ async function newVersion() {
 
 function keptBy(about) {
   const kept = stateOf(addressOf(studio.state, about), about, galleryPicture);
+  kept.sketch = studio.state.sketch;
   for (const factor of FACTORS) {
     const own = studio.state.pictures[factor];
     if (own && !own.id) {
