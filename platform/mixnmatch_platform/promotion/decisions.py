@@ -45,10 +45,11 @@ REPLACED_TAG = "mixnmatch.replaced"
 AT_TAG, BY_TAG = "mixnmatch.at", "mixnmatch.by"
 PULSE_TAG = "mixnmatch.pulse"
 
-BEAT_SECONDS = 5.0
+BEAT_SECONDS = 10.0
 PATIENCE_SECONDS = 60.0
 """How long a waiting version may show no pulse before its process counts as dead."""
-POLL_SECONDS = 1.0
+POLL_SECONDS, LONGEST_POLL_SECONDS = 1.0, 15.0
+"""For each decision before one's own, so that a long queue does not keep the server busy."""
 TRIES = 40
 """Attempts at a call that may meet others': a store gives up after a few of its own."""
 
@@ -205,7 +206,8 @@ def _wait_for_turn(turn: Turn, waiting: Callable[[int], None]) -> None:
             seen[number] = (pulse, since if pulse == last else now)
             if now - seen[number][1] > PATIENCE_SECONDS:
                 _bury(turn, number)
-        time.sleep(POLL_SECONDS * random.uniform(0.5, 1.0))
+        pause = min(POLL_SECONDS * len(before), LONGEST_POLL_SECONDS)
+        time.sleep(pause * random.uniform(0.5, 1.0))
 
 
 def _bury(turn: Turn, number: int) -> None:
