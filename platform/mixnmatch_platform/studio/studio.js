@@ -2,6 +2,7 @@
 
 import { makeAnimation } from "./animate.js";
 import { ask, newest, onVersion, problem, save } from "./api.js";
+import { showModel } from "./model.js";
 import { makePicker } from "./picker.js";
 import { galleryPicture, ownPicture } from "./pictures.js";
 import { makeSketch } from "./sketch.js";
@@ -33,6 +34,7 @@ const animation = makeAnimation(studio);
 
 function put(factor, picture) {
   studio.state.pictures[factor] = picture;
+  if (studio.codes) studio.codes[factor] = null;
   // A drawing's tick is of the picture that it was ticked for.
   if (factor === "shape" && !picture?.drawing) {
     studio.state.sketch = false;
@@ -184,6 +186,7 @@ function surprise(seed) {
   const { mode } = studio.state;
   const picks = picksOf(seed, studio.about.gallery);
   studio.state = { ...nothing(), seed, mode };
+  studio.codes = null;
   for (const factor of FACTORS) {
     if (picks[factor]) studio.state.pictures[factor] = galleryPicture(picks[factor]);
     slots.say(factor);
@@ -195,6 +198,7 @@ function surprise(seed) {
 function readAddress() {
   const { about } = studio;
   studio.state = stateOf(location.hash, about, galleryPicture);
+  studio.codes = null;
   for (const factor of FACTORS) slots.say(factor, studio.state.faults[factor]);
   const version = new URLSearchParams(location.hash.slice(1)).get("version");
   get("notice").textContent =
@@ -205,30 +209,8 @@ function readAddress() {
 }
 
 async function loadAbout() {
-  const about = await (await ask("about")).json();
-  studio.about = about;
-  const named = about.version === null ? about.model : `${about.model}, version ${about.version}`;
-  get("model").hidden = false;
-  get("model").querySelector("summary").textContent = named;
-  const { background, shape, texture } = about.categories;
-  get("sizes").textContent =
-    `${about.image_size}×${about.image_size} px; ${background} backgrounds, ${shape} shapes, ${texture} textures.`;
-  get("figures").replaceChildren(
-    ...Object.entries(about.figures).flatMap(([name, value]) => {
-      const term = document.createElement("dt");
-      const figure = document.createElement("dd");
-      term.textContent = name;
-      figure.textContent = typeof value === "number" ? Number(value.toPrecision(4)) : value;
-      return [term, figure];
-    }),
-  );
-  const feature = about.modes.includes("feature");
-  for (const radio of modes) radio.disabled = radio.value === "feature" && !feature;
-  get("mode-note").textContent = feature
-    ? "Code takes pose and shape as codes; feature follows the outline of the shape picture."
-    : "Feature mode is off: this model has not been through stage 2.";
-  get("surprise").disabled = about.gallery.length === 0;
-  get("picture").classList.toggle("pixels", about.image_size <= 128);
+  studio.about = await (await ask("about")).json();
+  showModel(studio.about);
 }
 
 async function newVersion() {
