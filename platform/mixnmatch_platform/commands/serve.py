@@ -93,7 +93,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(args: argparse.Namespace) -> int:
     """Serve."""
     from mixnmatch.commands.options import check_range
-    from mixnmatch_platform.serving.server import Plan, describe, prepare, serve_until_told
+    from mixnmatch_platform.serving.plan import Plan, describe, prepare
+    from mixnmatch_platform.serving.server import serve_until_told
     from mixnmatch_platform.store import tracking_uri
 
     check_range("--port", args.port, 1, 65535)

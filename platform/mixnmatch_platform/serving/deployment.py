@@ -53,8 +53,9 @@ class Replica:
         from ray import serve
         from ray.exceptions import RayError
 
-        # What matters of a picture's damage is in our own errors.
+        # What matters of the damage of uploads is in our own errors.
         warnings.filterwarnings("ignore", module=r"PIL\.")
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)
         keep_freed_memory()
         self._settings, self._board = settings, board
         self._metrics = Metrics()

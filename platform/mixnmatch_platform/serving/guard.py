@@ -23,6 +23,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MARK = b"x-replica"
 """Header of each answer that a replica has made itself."""
+PASSED = {b"accept", b"authorization", b"content-length", b"content-type", b"host"}
+"""Headers of requests that go on; by others clients could change how long Serve waits, and more."""
 TRIES = 2
 HELD_BYTES = 1024 * MIB
 """Of the bodies of all requests that a proxy works on."""
@@ -69,8 +71,8 @@ class Guard:
                 async def keep(message: Message, answer: list[Message] = answer) -> None:
                     answer.append(message)
 
-                attempt = {**scope, "headers": list(scope["headers"])}
-                await self._app(attempt, body.from_its_start(), keep)
+                headers = [(name, value) for name, value in scope["headers"] if name in PASSED]
+                await self._app({**scope, "headers": headers}, body.from_its_start(), keep)
                 if _is_whole(answer) or body.ended_early:
                     break
         finally:

@@ -10,28 +10,22 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mixnmatch.bundle import load_bundle
-from mixnmatch.data.store import Dataset, open_dataset
-from mixnmatch.errors import DataError, InputError, RunError
+from mixnmatch.errors import InputError, RunError
 from mixnmatch_platform.cluster import connect
 from mixnmatch_platform.periodic import every
 from mixnmatch_platform.placing import check_placeable, worker_bundle
-from mixnmatch_platform.services import LOOPBACK, is_free
 from mixnmatch_platform.serving.board import BEAT_SECONDS, Board
 from mixnmatch_platform.serving.deployment import Replica, Settings
 from mixnmatch_platform.serving.follow import Follower
 from mixnmatch_platform.serving.gallery import choose_pictures
-from mixnmatch_platform.serving.models import Served, resolve
+from mixnmatch_platform.serving.plan import Plan, Prepared
 from mixnmatch_platform.serving.watch import digest
-from mixnmatch_platform.store import connect_existing, mlflow_errors, one_line
-from mixnmatch_platform.tracking import DATA_TAG
+from mixnmatch_platform.store import one_line
 
-__all__ = ["Plan", "describe", "prepare", "serve_until_told"]
+__all__ = ["serve_until_told", "serving"]
 
 APPLICATION = "mixnmatch"
 BOARD, NAMESPACE = "serving-board", "mixnmatch"
@@ -41,104 +35,10 @@ SERVE_SETTINGS = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
 }
 """Variables of Serve's controller and its proxies, which read them as they start."""
-LOOPBACKS = (LOOPBACK, "localhost", "::1")
+QUIET = {"log_level": "WARNING", "enable_access_log": False}
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.5
 UPSCALE_SECONDS, DOWNSCALE_SECONDS = 5, 120
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is to be served, where and by whom."""
-
-    model: str
-    """``models:/NAME@ALIAS``, ``models:/NAME/VERSION`` or a bundle's folder."""
-    store: str
-    """Tracking URI."""
-    home: Path
-    """Folder of the runs."""
-    gallery: Path | None
-    """Data set to choose pictures of; that of the model's run without it."""
-    host: str
-    port: int
-    replicas: tuple[int, int]
-    """The fewest and the most."""
-    cpus_per_replica: float
-    gpus_per_replica: float
-    batch_size: int
-    queue: int
-    """Requests that may wait for a replica."""
-    timeout_seconds: float
-    """For a request, with its waiting."""
-    follow_seconds: float
-    """Between two looks at an alias."""
-    token: str | None
-
-    @property
-    def url(self) -> str:
-        """Where it is served, for this machine."""
-        host = LOOPBACK if self.host in ("0.0.0.0", "::") else self.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
-
-    @property
-    def is_public(self) -> bool:
-        """Whether other machines may reach it."""
-        return self.host not in LOOPBACKS
-
-    @property
-    def follows(self) -> bool:
-        """Whether the model is an alias."""
-        return self.model.startswith("models:") and "@" in self.model
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A plan with all that must be known before anything is started."""
-
-    plan: Plan
-    served: Served
-    image_size: int
-    dataset: Dataset | None
-    """Of the gallery."""
-
-
-def prepare(plan: Plan) -> Prepared:
-    """Find and check the model and the data set.
-
-    Raises:
-        InputError: If something is missing, damaged, or in use.
-    """
-    if plan.host == LOOPBACK and not is_free(plan.port):
-        raise InputError(f"port {plan.port} is in use by another program: take another --port")
-    served = resolve(plan.model, plan.store)
-    bundle = load_bundle(served.folder())
-    if plan.gallery is not None:
-        dataset: Dataset | None = open_dataset(plan.gallery)
-    else:
-        dataset = _training_data(served, bundle.data.get("fingerprint"))
-    size = bundle.config.model.image_size
-    return Prepared(plan=plan, served=served, image_size=size, dataset=dataset)
-
-
-def describe(prepared: Prepared) -> str:
-    """The plan in words."""
-    plan, (fewest, most) = prepared.plan, prepared.plan.replicas
-    replicas = f"{most}" if fewest == most else f"{fewest} to {most}"
-    each = f"{plan.cpus_per_replica:g} CPU" + (
-        f" and {plan.gpus_per_replica:g} GPU" if plan.gpus_per_replica else ""
-    )
-    followed = f", followed every {plan.follow_seconds:g} s" if plan.follows else ""
-    gallery = "none" if prepared.dataset is None else str(prepared.dataset.path)
-    return "\n".join(
-        [
-            f"model     {prepared.served} ({prepared.image_size} px{followed})",
-            f"replicas  {replicas}, each {each}; batches of up to {plan.batch_size}",
-            f"waiting   up to {plan.queue} requests, {plan.timeout_seconds:g} s each",
-            f"gallery   {gallery}",
-            f"token     {'asked for' if plan.token else 'none'}",
-            f"address   {plan.url}",
-        ]
-    )
 
 
 def serve_until_told(prepared: Prepared) -> None:
@@ -149,26 +49,23 @@ def serve_until_told(prepared: Prepared) -> None:
         RunError: If the service does not come up, or its cluster is gone.
     """
     plan = prepared.plan
-    connected = connect(home=plan.home)
-    bundle = worker_bundle(
-        gpus_per_worker=plan.gpus_per_replica, cpus_per_worker=plan.cpus_per_replica
-    )
-    import ray
-
     with ExitStack() as stack:
+        connected = connect(home=plan.home)
         if connected.started:
+            import ray
+
             stack.callback(ray.shutdown)
-        check_placeable(bundle, plan.replicas[1], grows=connected.grows)
-        _end_what_is_left()
-        # Begun before the service, and ended after it.
-        board = ray.remote(num_cpus=0)(Board).options(name=BOARD, namespace=NAMESPACE)
-        board = board.remote(prepared.served)
         over = stack.enter_context(_told_to_end())
         begun = time.monotonic()
-        stack.enter_context(_service(prepared, board))
+        board = stack.enter_context(serving(prepared, grows=connected.grows))
         print(f"serving {prepared.served} at {plan.url} (Ctrl-C ends it)", flush=True)
-        follower = Follower(plan.model, plan.store, prepared.served, _wanter(board))
         if plan.follows:
+            follower = Follower(
+                plan.model,
+                plan.store,
+                prepared.served,
+                want=lambda served: _ask(board.want.remote(served)),
+            )
             stack.enter_context(every(plan.follow_seconds, follower.look, "follow"))
         while not over.wait(POLL_SECONDS):
             for line in _ask(board.troubles.remote()).values():
@@ -178,40 +75,67 @@ def serve_until_told(prepared: Prepared) -> None:
 
 
 @contextmanager
-def _service(prepared: Prepared, board: Any) -> Iterator[None]:
+def serving(prepared: Prepared, *, grows: bool) -> Iterator[Any]:
+    """Serve during a block, on the cluster that this process is connected to.
+
+    Args:
+        prepared: What.
+        grows: Whether the cluster may get more machines.
+
+    Yields:
+        The handle of the actor ``Board``.
+
+    Raises:
+        InputError: If the cluster has no room, or serves already.
+        RunError: If the service does not come up.
+    """
+    import ray
     from ray import serve
     from ray.exceptions import RayError
 
     plan = prepared.plan
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    quiet = {"log_level": "WARNING", "enable_access_log": False}
+    bundle = worker_bundle(
+        gpus_per_worker=plan.gpus_per_replica, cpus_per_worker=plan.cpus_per_replica
+    )
+    check_placeable(bundle, plan.replicas[1], grows=grows)
+    _end_what_is_left()
+    actor = ray.remote(num_cpus=0)(Board).options(name=BOARD, namespace=NAMESPACE)
+    board = actor.remote(prepared.served)
     try:
-        serve.start(
-            proxy_location="EveryNode" if plan.is_public else "HeadOnly",
-            http_options={
-                "host": plan.host,
-                "port": plan.port,
-                "request_timeout_s": plan.timeout_seconds,
-            },
-            logging_config=quiet,
-            controller_options={"runtime_env": {"env_vars": SERVE_SETTINGS}},
-        )
-        if "error" not in _waited_for(plan.url, lambda _: True):
-            raise RunError(
-                f"Ray Serve has put nothing before {plan.url}, so bodies would have no limit: use "
-                "the version of Ray that the package names"
-            )
-        serve.run(
-            _deployment(plan).bind(_settings(prepared), board), name=APPLICATION, route_prefix="/"
-        )
-        _waited_for(f"{plan.url}/healthz", lambda content: content.get("status") == "ok")
-    except (RuntimeError, TimeoutError, RayError) as error:
-        serve.shutdown()
-        raise RunError(f"the service did not come up: {_reason(error)}") from error
-    try:
-        yield
+        try:
+            _start(plan)
+            application = _deployment(plan).bind(_settings(prepared), board)
+            serve.run(application, name=APPLICATION, route_prefix="/")
+            _waited_for(f"{plan.url}/healthz", lambda content: content.get("status") == "ok")
+        except (RuntimeError, TimeoutError, RayError) as error:
+            raise RunError(f"the service did not come up: {_reason(error)}") from error
+        yield board
     finally:
         serve.shutdown()
+        ray.kill(board)
+
+
+def _start(plan: Plan) -> None:
+    """Start Serve's controller and proxies, and see that the guard is before them."""
+    from ray import serve
+
+    serve.start(
+        proxy_location="EveryNode" if plan.is_public else "HeadOnly",
+        http_options={
+            "host": plan.host,
+            "port": plan.port,
+            "request_timeout_s": plan.timeout_seconds,
+        },
+        logging_config=QUIET,
+        controller_options={"runtime_env": {"env_vars": SERVE_SETTINGS}},
+    )
+    # Without a model there is nothing to answer, which the guard says in JSON and Serve does not.
+    if "error" not in _waited_for(plan.url, lambda _: True):
+        raise RuntimeError(
+            f"Ray Serve puts nothing before {plan.url}, so bodies would have no limit: use the "
+            "version of Ray that this package names"
+        )
 
 
 def _deployment(plan: Plan) -> Any:
@@ -243,7 +167,7 @@ def _deployment(plan: Plan) -> Any:
             "num_cpus": plan.cpus_per_replica,
             "num_gpus": plan.gpus_per_replica,
         },
-        logging_config={"log_level": "WARNING", "enable_access_log": False},
+        logging_config=QUIET,
         **number,
     )
 
@@ -280,24 +204,6 @@ def _end_what_is_left() -> None:
         serve.shutdown()
 
 
-def _training_data(served: Served, fingerprint: str | None) -> Dataset | None:
-    """The data set of the model's run, where this machine has it unchanged."""
-    if served.store is None:
-        return None
-    client = connect_existing(served.store)
-    with mlflow_errors(f"the run of {served} cannot be looked up in {served.store}"):
-        version = client.get_model_version(served.name, str(served.version))
-        run = client.get_run(version.run_id) if version.run_id else None
-    if run is None or not (data := run.data.params.get("data")) or "://" in data:
-        return None
-    try:
-        dataset = open_dataset(data)
-    except DataError:
-        return None
-    known = {fingerprint, run.data.tags.get(DATA_TAG)}
-    return dataset if dataset.info.fingerprint in known else None
-
-
 @contextmanager
 def _told_to_end() -> Iterator[threading.Event]:
     """Set by SIGTERM and the first Ctrl-C during a block."""
@@ -318,10 +224,6 @@ def _told_to_end() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _wanter(board: Any) -> Any:
-    return lambda served: _ask(board.want.remote(served))
 
 
 def _ask(answer: Any) -> Any:
