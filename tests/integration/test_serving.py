@@ -236,6 +236,8 @@ def test_a_broken_version_changes_nothing(
 
 
 def test_no_request_is_lost_when_a_replica_dies(running: Running) -> None:
+    running.registry.promote(2)
+    wait_for(lambda: set(running.serving().values()) == {2})
     before = set(running.serving())
     assert len(before) == 2
     with asked_all_the_time(running.plan.url) as seen:

@@ -6,6 +6,7 @@ from pathlib import Path
 from mixnmatch.bundle import load_bundle
 from mixnmatch.data.store import Dataset, open_dataset
 from mixnmatch.errors import DataError, InputError
+from mixnmatch_platform.placing import Bundle, worker_bundle
 from mixnmatch_platform.services import LOOPBACK, is_free
 from mixnmatch_platform.serving.models import Served, resolve
 from mixnmatch_platform.store import connect_existing, mlflow_errors
@@ -69,14 +70,19 @@ class Prepared:
     image_size: int
     dataset: Dataset | None
     """Of the gallery."""
+    replica: Bundle
+    """What each takes of a machine."""
 
 
 def prepare(plan: Plan) -> Prepared:
     """Find and check the model and the data set.
 
     Raises:
-        InputError: If something is missing, damaged, or in use.
+        InputError: If something is missing, damaged, in use or out of range.
     """
+    replica = worker_bundle(
+        gpus_per_worker=plan.gpus_per_replica, cpus_per_worker=plan.cpus_per_replica
+    )
     if plan.host == LOOPBACK and not is_free(plan.port):
         raise InputError(f"port {plan.port} is in use by another program: take another --port")
     served = resolve(plan.model, plan.store)
@@ -86,7 +92,7 @@ def prepare(plan: Plan) -> Prepared:
     else:
         dataset = _training_data(served, bundle.data.get("fingerprint"))
     size = bundle.config.model.image_size
-    return Prepared(plan=plan, served=served, image_size=size, dataset=dataset)
+    return Prepared(plan=plan, served=served, image_size=size, dataset=dataset, replica=replica)
 
 
 def describe(prepared: Prepared) -> str:

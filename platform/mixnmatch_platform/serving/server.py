@@ -16,7 +16,7 @@ from typing import Any
 from mixnmatch.errors import InputError, RunError
 from mixnmatch_platform.cluster import connect
 from mixnmatch_platform.periodic import every
-from mixnmatch_platform.placing import check_placeable, worker_bundle
+from mixnmatch_platform.placing import check_placeable
 from mixnmatch_platform.serving.board import BEAT_SECONDS, Board
 from mixnmatch_platform.serving.deployment import Replica, Settings
 from mixnmatch_platform.serving.follow import Follower
@@ -95,10 +95,7 @@ def serving(prepared: Prepared, *, grows: bool) -> Iterator[Any]:
 
     plan = prepared.plan
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    bundle = worker_bundle(
-        gpus_per_worker=plan.gpus_per_replica, cpus_per_worker=plan.cpus_per_replica
-    )
-    check_placeable(bundle, plan.replicas[1], grows=grows)
+    check_placeable(prepared.replica, plan.replicas[1], grows=grows)
     _end_what_is_left()
     actor = ray.remote(num_cpus=0)(Board).options(name=BOARD, namespace=NAMESPACE)
     board = actor.remote(prepared.served)
