@@ -33,6 +33,7 @@ _DECODE_ERRORS = (
     EOFError,
     LookupError,
     ArithmeticError,
+    RuntimeError,  # of AVIF
     struct.error,
     zlib.error,
 )

@@ -80,16 +80,18 @@ def _add_painting(app: FastAPI, service: Service) -> None:
         """Paint the factors of several pictures as one: PNG, or JSON where that is accepted."""
         loaded, fields = service.loaded, await read_fields(request, Mix, limits)
         image, recipe = await service.mix(loaded, fields)
+        png = await service.aside(_png, image)
         if JSON not in request.headers.get("accept", ""):
-            return Response(_png(image), media_type=PNG, headers=_headers(loaded))
-        return _json(loaded, {"picture": _data_uri(image), "codes": _codes(recipe)})
+            return Response(png, media_type=PNG, headers=_headers(loaded))
+        return _json(loaded, {"picture": _data_uri(png), "codes": _codes(recipe)})
 
     @app.post("/vary", openapi_extra=description_of(Vary))
     async def vary(request: Request) -> Response:
         """Paint one mix with many values of one factor."""
         loaded, fields = service.loaded, await read_fields(request, Vary, limits)
         images, values = await service.vary(loaded, fields)
-        return _json(loaded, {"pictures": [_data_uri(i) for i in images], "values": values})
+        pngs = [await service.aside(_png, image) for image in images]
+        return _json(loaded, {"pictures": [_data_uri(png) for png in pngs], "values": values})
 
     @app.post("/encode", openapi_extra=description_of(Encode))
     async def encode(request: Request) -> Response:
@@ -214,8 +216,8 @@ def _png(image: Tensor) -> bytes:
     return encode_png(to_picture(image))
 
 
-def _data_uri(image: Tensor) -> str:
-    return f"data:{PNG};base64,{base64.b64encode(_png(image)).decode()}"
+def _data_uri(png: bytes) -> str:
+    return f"data:{PNG};base64,{base64.b64encode(png).decode()}"
 
 
 def _codes(recipe: Recipe) -> dict[str, Any]:

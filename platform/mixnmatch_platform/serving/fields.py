@@ -1,5 +1,6 @@
 """The fields of requests: what they mean, how they are read from forms and JSON, and described."""
 
+import asyncio
 import base64
 import binascii
 import json
@@ -121,17 +122,12 @@ async def read_fields(request: Request, kind: type[Read], limits: Limits) -> Rea
     """
     content = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content == JSON:
-        values = _object(await request.body())
-    elif content in (FORM, "application/x-www-form-urlencoded"):
-        values = await _form(request, kind, limits)
-    else:
-        raise HTTPException(415, f"content type is {content or 'not given'!r}: send {FORM} or JSON")
-    if kind is Encode and "picture" in values and not isinstance(values["picture"], list):
-        values["picture"] = [values["picture"]]
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise InputError(_line(error, kind)) from error
+        body = await request.body()
+        # Aside, because pictures of 50 MB as text would hold up other requests.
+        return await asyncio.to_thread(lambda: _checked(_object(body), kind))
+    if content in (FORM, "application/x-www-form-urlencoded"):
+        return _checked(await _form(request, kind, limits), kind)
+    raise HTTPException(415, f"content type is {content or 'not given'!r}: send {FORM} or JSON")
 
 
 def description_of(kind: type[_Fields]) -> dict[str, Any]:
@@ -143,6 +139,15 @@ def description_of(kind: type[_Fields]) -> dict[str, Any]:
             "content": {FORM: {"schema": schema}, JSON: {"schema": schema}},
         }
     }
+
+
+def _checked(values: dict[str, Any], kind: type[Read]) -> Read:
+    if kind is Encode and "picture" in values and not isinstance(values["picture"], list):
+        values["picture"] = [values["picture"]]
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_line(error, kind)) from error
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """What requests are answered from: the model of the moment, and what reads uploads for it."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from starlette.exceptions import HTTPException
@@ -26,8 +26,9 @@ from mixnmatch_platform.serving.pictures import gif_of, read_film, read_upload
 
 __all__ = ["Loaded", "Service"]
 
-READERS = 2
-"""Threads that decode uploads, each of which may need a few hundred megabytes for a moment."""
+T = TypeVar("T")
+CODERS = 2
+"""Threads that decode and encode; a large upload takes each some hundred megabytes for a moment."""
 FACTORS: tuple[Factor, ...] = ("background", "pose", "shape", "texture")
 
 
@@ -72,7 +73,12 @@ class Service:
     token: bytes | None = None
 
     def __post_init__(self) -> None:
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+        self._aside = ThreadPoolExecutor(CODERS, thread_name_prefix="coder")
+
+    async def aside(self, function: Callable[..., T], *arguments: Any) -> T:
+        """What a function returns that takes long enough to hold up other requests."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._aside, function, *arguments)
 
     async def mix(self, loaded: Loaded, fields: Mix) -> tuple[Tensor, Recipe]:
         """The picture, 3×S×S in [-1, 1], and what it was painted from.
@@ -107,8 +113,8 @@ class Service:
             raise InputError(
                 f"{len(fields.picture)} pictures: at most {self.limits.count} are encoded at once"
             )
-        images = [await self._picture(loaded, p, "picture") for p in fields.picture]
-        joined = torch.cat(images)
+        reads = (self._picture(loaded, picture, "picture") for picture in fields.picture)
+        joined = torch.cat(await asyncio.gather(*reads))
         return await loaded.painter.recipe(Order("code", dict.fromkeys(FACTORS, joined)))
 
     async def animate(self, loaded: Loaded, fields: Animate) -> bytes:
@@ -123,7 +129,7 @@ class Service:
         if data is None:
             raise InputError("driving is a picture of the gallery: send a film")
         _check_bytes("driving", data, self.limits.film_bytes)
-        film = await self._read(read_film, data, "driving", mixer.image_size, self.limits)
+        film = await self.aside(read_film, data, "driving", mixer.image_size, self.limits)
         still: dict[Factor, Tensor] = {
             "background": await self._picture(loaded, fields.background, "background"),
             "texture": await self._picture(loaded, fields.texture, "texture"),
@@ -133,7 +139,7 @@ class Service:
         for frames in film.frames.split(mixer.batch_size):
             order = Order(mode, {**still, "pose": frames, "shape": frames})
             painted.append(await loaded.painter.paint(await loaded.painter.recipe(order)))
-        return await self._read(gif_of, torch.cat(painted), film.seconds)
+        return await self.aside(gif_of, torch.cat(painted), film.seconds)
 
     async def _order(self, loaded: Loaded, fields: Mix, varied: Factor | None = None) -> Order:
         _check_mode(loaded, fields.mode)
@@ -155,18 +161,23 @@ class Service:
         }
         if varied is not None:
             codes[varied] = _code(loaded, varied, 0)
-        pictures: dict[Factor, Tensor] = {}
-        for name in FACTORS:
-            sent: Picture | None = getattr(fields, name)
-            if sent is not None and not (feature and name == "pose"):
-                sketch = name == "shape" and fields.sketch
-                pictures[name] = await self._picture(loaded, sent, name, sketch=sketch)
-        if "pose" not in pictures and "shape" in pictures:
-            pictures["pose"] = pictures["shape"]
-        for name in FACTORS:
-            if name not in pictures and name not in codes and not (feature and name == "pose"):
-                field = "pose_seed" if name == "pose" else f"{name}_code"
-                raise InputError(f"{name} is missing: send a picture, or {field}")
+        sent: dict[Factor, Picture] = {
+            name: picture
+            for name in FACTORS
+            if (picture := getattr(fields, name)) is not None and not (feature and name == "pose")
+        }
+        there = {*sent, *codes} | ({"pose"} if feature or "shape" in sent else set())
+        if lacking := [name for name in FACTORS if name not in there]:
+            name = lacking[0]
+            field = "pose_seed" if name == "pose" else f"{name}_code"
+            raise InputError(f"{name} is missing: send a picture, or {field}")
+        reads = (
+            self._picture(loaded, picture, name, sketch=name == "shape" and fields.sketch)
+            for name, picture in sent.items()
+        )
+        pictures = dict(zip(sent, await asyncio.gather(*reads), strict=True))
+        if "shape" in pictures:
+            pictures.setdefault("pose", pictures["shape"])
         return Order(fields.mode, pictures, codes)
 
     async def _picture(
@@ -180,11 +191,7 @@ class Service:
             raise InputError(f"{name} is a picture of the gallery: a sketch must be sent")
         _check_bytes(name, sent.data, self.limits.picture_bytes)
         reading = partial(read_upload, sketch=sketch)
-        return await self._read(reading, sent.data, name, loaded.painter.mixer, self.limits)
-
-    async def _read(self, function: Any, *arguments: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, function, *arguments)
+        return await self.aside(reading, sent.data, name, loaded.painter.mixer, self.limits)
 
 
 def loaded_from(served: Served, painter: Painter, gallery: Mapping[str, bytes]) -> Loaded:

@@ -22,6 +22,8 @@ from mixnmatch_platform.serving.limits import Limits
 from mixnmatch_platform.serving.service import Service
 from mixnmatch_platform.serving.watch import digest
 
+OTHERS = {"shape_code": 0, "texture_code": 0, "pose_seed": 0}
+"""Codes of all factors but the background."""
 AS_JSON = {"Accept": "application/json"}
 
 
@@ -212,12 +214,15 @@ def test_openapi_describes_the_fields(ask: Ask) -> None:
         ({"mode": "other"}, "mode is 'other'"),
         ({"mode": "feature", "shape_code": 1}, "shape cannot be set by a code in feature mode"),
         ({"mode": "feature", "pose_seed": 1}, "pose cannot be set by a code in feature mode"),
-        ({"background": "gallery:none"}, "background is gallery:none"),
+        (OTHERS | {"background": "gallery:none"}, "background is gallery:none"),
         ({"background": "no base64!"}, "background is 'no base64!': must be a file, base64"),
         ({"background": 7}, "background is '7': must be a file"),
         ({"background": ["a"]}, "background is wrong: must be a file"),
-        ({"background": "AAAA"}, "background: not a picture that can be read (3 bytes)"),
-        ({"background_code": 0, "shape": "gallery:none", "sketch": True}, "a sketch must be sent"),
+        (OTHERS | {"background": "AAAA"}, "background: not a picture that can be read (3 bytes)"),
+        (
+            OTHERS | {"background_code": 0, "shape": "gallery:none", "sketch": True},
+            "a sketch must be sent",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_named(ask: Ask, body: dict[str, Any], line: str) -> None:

@@ -12,7 +12,7 @@ from mixnmatch_platform.serving.app import make_app
 from mixnmatch_platform.serving.guard import Guard
 from mixnmatch_platform.serving.service import Service
 
-REQUESTS = 250
+REQUESTS = 500
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
