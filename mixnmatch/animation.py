@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
-from mixnmatch.data.pictures import check_pixels, picture_errors, to_rgb
+from mixnmatch.data.pictures import FORMATS, check_pixels, picture_errors, to_rgb
 from mixnmatch.errors import DataError, InputError
 from mixnmatch.sheets import written_whole
 
@@ -64,7 +64,7 @@ def read_frames(path: Path) -> Iterator[Frame]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     with file, picture_errors(str(path), size):
         try:
-            image = Image.open(file)
+            image = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
             image = None
         if image is not None:

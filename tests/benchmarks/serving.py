@@ -151,7 +151,8 @@ def speed(args: argparse.Namespace, folder: Path) -> int:
             print(
                 f"  {args.clients} clients {told(loads[-1])}; 1 client {told(single[-1])}; "
                 f"mixer {1 / statistics.mean(took):.2f}/s, "
-                f"p50 {1000 * statistics.median(took):.0f} ms; CPU a mix {1000 * work[-1] / loads[-1].requests:.0f} ms served, "
+                f"p50 {1000 * statistics.median(took):.0f} ms; "
+                f"CPU a mix {1000 * work[-1] / loads[-1].requests:.0f} ms served, "
                 f"{1000 * spent[-1]:.0f} ms by the mixer",
                 flush=True,
             )

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -26,6 +25,7 @@ from mixnmatch_platform.services import free_port
 from mixnmatch_platform.serving.follow import Follower
 from mixnmatch_platform.serving.plan import Plan, prepare
 from mixnmatch_platform.serving.server import serving
+from mixnmatch_platform.tracking import DATA_TAG
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
 
@@ -45,7 +45,8 @@ class Registry(NamedTuple):
 
     uri: str
     client: MlflowClient
-    bundles: list[Path]
+    run_id: str
+    """Of the first version, trained on ``tiny_dataset``."""
 
     def promote(self, version: int) -> None:
         self.client.set_registered_model_alias(NAME, "champion", str(version))
@@ -67,12 +68,16 @@ class Running(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def registry(tiny: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+def registry(
+    tiny: RunConfig, tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Registry:
     folder = tmp_path_factory.mktemp("registry")
     uri = f"sqlite:///{folder}/mlflow.db"
     client = MlflowClient(tracking_uri=uri)
     client.create_registered_model(NAME)
-    bundles = []
+    run_id = client.create_run("0").info.run_id
+    client.log_param(run_id, "data", str(tiny_dataset.path))
+    client.set_tag(run_id, DATA_TAG, tiny_dataset.info.fingerprint)
     for version in (1, 2, 3):
         torch.manual_seed(version)
         model = ModelBundle(
@@ -81,11 +86,12 @@ def registry(tiny: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Regis
             encoders=Encoders(tiny.model),
             extractor=ShapeExtractor(tiny.model),
         )
-        bundles.append(save_bundle(model, folder / f"v{version}"))
-        client.create_model_version(NAME, source=str(bundles[-1]))
-    (bundles[-1] / "model.safetensors").write_bytes(b"damaged")
+        bundle = save_bundle(model, folder / f"v{version}")
+        trained = run_id if version == 1 else None
+        client.create_model_version(NAME, source=str(bundle), run_id=trained)
+    (bundle / "model.safetensors").write_bytes(b"damaged")
     client.set_registered_model_alias(NAME, "champion", "1")
-    return Registry(uri, client, bundles)
+    return Registry(uri, client, run_id)
 
 
 @pytest.fixture(scope="module")
@@ -275,3 +281,18 @@ def test_a_second_service_is_refused(running: Running) -> None:
     with pytest.raises(InputError, match="serves already"), serving(prepared, grows=False):
         pass
     assert requests.get(f"{running.plan.url}/healthz").status_code == 200
+
+
+def test_the_gallery_is_of_the_training_data_where_that_is_unchanged(
+    registry: Registry, plan: Plan, tiny_dataset: Dataset
+) -> None:
+    first, second = (
+        replace(plan, model=f"models:/{NAME}/{version}", gallery=None, port=free_port())
+        for version in (1, 2)
+    )
+    dataset = prepare(first).dataset
+    assert dataset is not None
+    assert dataset.path == tiny_dataset.path
+    assert prepare(second).dataset is None, "nothing is known of its training"
+    registry.client.set_tag(registry.run_id, DATA_TAG, "other")
+    assert prepare(first).dataset is None

@@ -45,10 +45,10 @@ class Follower:
                 return
             self._refused, self._again = found, time.monotonic() + AGAIN_SECONDS
             found.load("cpu", 1)
+            self._want(found)
         except (MixNMatchError, OSError) as error:
             self._say(f"{self._model} is not followed: {error}; {self._current} stays")
             return
-        self._want(found)
         self._say(f"{self._model} is {found} now, it was {self._current}")
         self._current, self._refused = found, None
 

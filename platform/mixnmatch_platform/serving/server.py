@@ -160,6 +160,7 @@ def _deployment(plan: Plan) -> Any:
         graceful_shutdown_timeout_s=plan.timeout_seconds,
         graceful_shutdown_wait_loop_s=0.2,
         health_check_period_s=5,
+        max_constructor_retry_count=3,
         ray_actor_options={
             "num_cpus": plan.cpus_per_replica,
             "num_gpus": plan.gpus_per_replica,
@@ -192,13 +193,11 @@ def _end_what_is_left() -> None:
         pass
     else:
         raise InputError("this cluster serves already: end that `platform serve` first")
-    running = set(serve.status().applications)
-    if others := running - {APPLICATION}:
+    if others := set(serve.status().applications) - {APPLICATION}:
         raise InputError(
             f"Ray Serve runs {', '.join(sorted(others))} on this cluster: use another --home"
         )
-    if running:
-        serve.shutdown()
+    serve.shutdown()
 
 
 @contextmanager

@@ -162,6 +162,14 @@ def test_an_animation_keeps_its_pace(ask: Ask, film: bytes, png: bytes) -> None:
         assert (painted.n_frames, painted.size, painted.info["duration"]) == (10, (32, 32), 80)
 
 
+def test_a_program_is_no_film(ask: Ask, png: bytes) -> None:
+    """Pillow would have Ghostscript run it."""
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    answer = ask("POST", "/animate", files=files(driving=program, background=png, texture=png))
+    assert answer.status == 422
+    assert answer.error.startswith("driving: neither a picture nor a video")
+
+
 def test_about(ask: Ask, gallery: dict[str, bytes]) -> None:
     about = ask("GET", "/about").json()
     assert about["model"] == "birds"
