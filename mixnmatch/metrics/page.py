@@ -1,13 +1,11 @@
 """An evaluation as a page that stands alone: figures, the pictures behind them, the protocol."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
 
-from mixnmatch.data.html import escape, page, picture_uri
+from mixnmatch.data.html import escape, exact_uri, page
 from mixnmatch.metrics import literature
 from mixnmatch.metrics.charts import CHART_STYLE, heat_map, interval_bar
 from mixnmatch.metrics.evaluate import Evaluation
@@ -32,8 +30,6 @@ CARDS = 2
 """Figures of each group that are shown large, at most."""
 _SMALL, _ZOOMED = 320, 640
 """Widths in pixels: pictures up to the first are enlarged by whole factors up to the second."""
-_LOSSLESS = 1_000_000
-"""Pixels up to which a picture is embedded without loss."""
 _CLASS = {CLEAR: "good", UNCLEAR: "faint", WORSE: "bad", "": ""}
 
 _STYLE = (
@@ -228,18 +224,9 @@ def _picture(picture: Image.Image, title: str) -> str:
     width, height = zoom * picture.width, zoom * picture.height
     pixels = ' class="pixels"' if zoom > 1 else ""
     return (
-        f'<img src="{_uri(picture)}" width="{width}" height="{height}"{pixels} '
+        f'<img src="{exact_uri(picture)}" width="{width}" height="{height}"{pixels} '
         f'loading="lazy" alt="{escape(title)}, {picture.width}x{picture.height} pixels">'
     )
-
-
-def _uri(picture: Image.Image) -> str:
-    """Small pictures as PNG, whose edges stay sharp; of large ones that would be megabytes."""
-    if picture.width * picture.height > _LOSSLESS:
-        return picture_uri(picture, quality=90)
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _protocol(protocol: Mapping[str, Mapping[str, Any]]) -> str:

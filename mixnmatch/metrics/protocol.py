@@ -10,6 +10,8 @@ import mixnmatch
 if TYPE_CHECKING:  # the command line names the protocols, and must not wait for torch
     from mixnmatch.metrics.measure import Subject
 
+PROTOCOL = "evaluation-protocol.json"
+"""File of a run: what its figures depend on beside the model."""
 INCEPTION_SIDE = 299
 """Of the pictures that the FID Inception network works on, in pixels."""
 

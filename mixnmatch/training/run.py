@@ -18,6 +18,7 @@ from mixnmatch.errors import DataError, InputError, Stopped
 from mixnmatch.files import whole_file
 from mixnmatch.metrics.evaluate import Evaluation, applicable, evaluate, metric_names
 from mixnmatch.metrics.measure import Subject
+from mixnmatch.metrics.protocol import PROTOCOL
 from mixnmatch.metrics.weights import find_weights
 from mixnmatch.recorder import Recorder
 from mixnmatch.training.checkpoints import (
@@ -36,8 +37,6 @@ from mixnmatch.training.supervision import Supervisor, Unsupervised
 SHOWN = ("child_d/real", "child_d/fake", "generator/pair", "extractor/feature_l1")
 """Losses beside the progress bar."""
 BUNDLE = "bundle"
-PROTOCOL = "evaluation-protocol.json"
-"""What the figures of a run depend on beside the model."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from mixnmatch.cli import run_program
 from mixnmatch_platform.output import results_alone
 
 COMMANDS = (
-    *("ingest", "train", "sweep", "resume", "stop", "runs", "logs"),
+    *("ingest", "train", "sweep", "resume", "stop", "runs", "compare", "report", "logs"),
     *("evaluate", "promote", "rollback", "history", "champion", "export_model", "import_model"),
     *("serve", "up", "down", "status", "doctor", "sync", "reap"),
 )

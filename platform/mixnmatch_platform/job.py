@@ -17,7 +17,9 @@ from mixnmatch_platform.ending import ending, settle
 from mixnmatch_platform.environment import environment_tags, machine_tags
 from mixnmatch_platform.locks import hold
 from mixnmatch_platform.meter import metered
+from mixnmatch_platform.notes import NOTE_TAG, run_note
 from mixnmatch_platform.outbox import RUN_ID_FILE, Outbox
+from mixnmatch_platform.protocols import protocol_tags
 from mixnmatch_platform.states import job_states
 from mixnmatch_platform.tracking import BOTH_STAGES, DATA_TAG, REASON_TAG, STAGES_TAG, Tracking
 
@@ -106,6 +108,7 @@ def start_job(
                 **(environment or environment_tags()),
                 DATA_TAG: info.fingerprint,
                 SEED_TAG: str(config.seed),
+                NOTE_TAG: run_note(tracking.experiment, name, config, data),
                 **(tags or {}),
             },
             folder=out,
@@ -172,6 +175,7 @@ def _recorded(job: Job, worker: Worker) -> Iterator[Recorder]:
         mlflow.tags(machine_tags() | ({REASON_TAG: ""} if ended_before else {}))
         with ending(mlflow, {STAGES_TAG: job.stage_tag}), metered(mlflow, job.out, worker):
             yield Recorders(FolderRecorder(job.out), mlflow)
+            mlflow.tags(protocol_tags(job.out))
 
 
 def figures(out: Path) -> dict[str, float]:

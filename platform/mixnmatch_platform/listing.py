@@ -3,14 +3,17 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mixnmatch.errors import InputError
 from mixnmatch_platform.reap import PARENT_TAG
 from mixnmatch_platform.store import all_runs, connect_existing, experiment_names, mlflow_errors
 from mixnmatch_platform.tracking import REASON_TAG
 
-__all__ = ["RunRow", "list_runs", "table"]
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+__all__ = ["RunRow", "is_usual", "list_runs", "read_runs", "row_of", "table"]
 
 SHOWN = ("disentanglement_accuracy", "fid_", "frechet_")
 """Beginnings of the figures shown without a wish; those with a slash are details."""
@@ -44,13 +47,8 @@ class RunRow:
     """Last value of each figure shown."""
 
 
-def list_runs(uri: str, experiment: str | None, metrics: Sequence[str] = ()) -> list[RunRow]:
-    """All runs of an experiment, or of all of them, oldest first; trials follow their sweep.
-
-    Args:
-        uri: The store.
-        experiment: Its name.
-        metrics: Figures to show instead of the usual ones.
+def read_runs(uri: str, experiment: str | None = None) -> "list[tuple[Run, str]]":
+    """All runs of an experiment, or of all of them, oldest first, with their experiments' names.
 
     Raises:
         InputError: If the store is away, or has no such experiment.
@@ -65,7 +63,21 @@ def list_runs(uri: str, experiment: str | None, metrics: Sequence[str] = ()) -> 
                 raise InputError(f"no experiment {experiment!r} in {uri}: there is {known}")
             names = kept
         runs = all_runs(client, names, order_by=["attributes.start_time ASC"])
-        rows = [_row(run, names[run.info.experiment_id], metrics) for run in runs]
+        return [(run, names[run.info.experiment_id]) for run in runs]
+
+
+def list_runs(uri: str, experiment: str | None, metrics: Sequence[str] = ()) -> list[RunRow]:
+    """All runs of an experiment, or of all of them, oldest first; trials follow their sweep.
+
+    Args:
+        uri: The store.
+        experiment: Its name.
+        metrics: Figures to show instead of the usual ones.
+
+    Raises:
+        InputError: If the store is away, or has no such experiment.
+    """
+    rows = [row_of(run, name, metrics) for run, name in read_runs(uri, experiment)]
     there = {row.run_id for row in rows}
     top = [row for row in rows if row.parent not in there]
     return [each for row in top for each in (row, *(r for r in rows if r.parent == row.run_id))]
@@ -91,10 +103,11 @@ def table(rows: Sequence[RunRow]) -> str:
     )
 
 
-def _row(run: Any, experiment: str, metrics: Sequence[str]) -> RunRow:
+def row_of(run: "Run", experiment: str, metrics: Sequence[str] = ()) -> RunRow:
+    """One run as a row."""
     tags, values = run.data.tags, run.data.metrics
     end = run.info.end_time or 1000 * time.time()
-    shown = [m for m in metrics if m in values] if metrics else sorted(filter(_usual, values))
+    shown = [m for m in metrics if m in values] if metrics else sorted(filter(is_usual, values))
     return RunRow(
         experiment=experiment,
         name=run.info.run_name,
@@ -110,7 +123,8 @@ def _row(run: Any, experiment: str, metrics: Sequence[str]) -> RunRow:
     )
 
 
-def _usual(name: str) -> bool:
+def is_usual(name: str) -> bool:
+    """Whether a figure is shown without a wish."""
     return (
         name.startswith(SHOWN) and "/" not in name and not name.endswith(("_stderr", "_untrained"))
     )

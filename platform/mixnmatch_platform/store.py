@@ -31,12 +31,13 @@ __all__ = [
 ]
 
 # MLflow's own defaults block one call for four minutes when the server is away, and print addresses
-# into the output of a command.
+# and progress bars into the output of a command.
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 PROBE_SECONDS = 4
 TAG_LENGTH = 5000

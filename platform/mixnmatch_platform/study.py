@@ -19,6 +19,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 
 from mixnmatch_platform.fresh import ATTEMPTS, fresh_params, seed_of
+from mixnmatch_platform.pareto import front
 from mixnmatch_platform.space import Constraint, Halving, Objective, SearchSpace
 
 __all__ = ["JOURNAL", "Proposal", "Study", "trial_name"]
@@ -189,11 +190,8 @@ class Study:
         """
         own = [t for t in self.completed() if SOURCE not in t.user_attrs]
         feasible = [t for t in own if all(v <= 0 for v in t.user_attrs[CONSTRAINTS])]
-        signs = [1 if goal.mode == "min" else -1 for goal in self._objectives]
-        cost = {t.number: [s * v for s, v in zip(signs, t.values, strict=True)] for t in feasible}
-        if len(self._objectives) == 1:
-            feasible = sorted(feasible, key=lambda trial: cost[trial.number])[:1]
-        best = [t for t in feasible if not any(_beats(c, cost[t.number]) for c in cost.values())]
+        places = front([t.values for t in feasible], [goal.mode for goal in self._objectives])
+        best = [feasible[n] for n in places[: 1 if len(self._objectives) == 1 else None]]
         return [(self._known_proposal(trial), trial.values) for trial in best]
 
     def endings(self) -> list[tuple[str, Literal["FINISHED", "FAILED"], str]]:
@@ -291,8 +289,3 @@ def _pruner(halving: Halving | None) -> optuna.pruners.BasePruner:
     return optuna.pruners.SuccessiveHalvingPruner(
         min_resource=halving.first_images, reduction_factor=halving.factor
     )
-
-
-def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
-    pairs = list(zip(one, other, strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)

@@ -15,6 +15,7 @@ from mixnmatch.errors import InputError, MixNMatchError
 from mixnmatch.files import whole_file
 from mixnmatch.settings import parse_assignment
 from mixnmatch_platform.environment import CODE_DIFF, environment_tags
+from mixnmatch_platform.notes import NOTE_TAG, experiment_note
 from mixnmatch_platform.outbox import DELIVERED, RUN_ID_FILE, Outbox
 from mixnmatch_platform.recording import OutboxRecorder
 from mixnmatch_platform.store import (
@@ -60,6 +61,8 @@ REASON_TAG = "mixnmatch.reason"
 TOKEN_TAG = "mixnmatch.token"
 """Tag of a run: what its folder's token file says, by which it is found again."""
 
+KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
+"""Tag by which MLflow shows an experiment as one of trainings, not of language models."""
 TOKEN_FILE = ".mlflow-token"
 PARAM_LENGTH = 6000
 BATCH_PARAMS = 100
@@ -189,6 +192,18 @@ class Tracking:
         with mlflow_errors(f"MLflow run {run_id} could not be tagged"):
             new_client(self.uri).log_batch(run_id, tags=cut_tags(tags), synchronous=True)
 
+    def tag_experiment(self, tags: Mapping[str, str]) -> None:
+        """Add tags to the experiment, which is there once it has a run.
+
+        Raises:
+            RunError: If the store refuses or is away.
+        """
+        with mlflow_errors(f"MLflow experiment {self.experiment} could not be tagged"):
+            client = new_client(self.uri)
+            experiment_id = self._experiment_id(client)
+            for key, value in tags.items():
+                client.set_experiment_tag(experiment_id, key, value)
+
     def finish(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End a run.
 
@@ -285,7 +300,8 @@ class Tracking:
         experiment = client.get_experiment_by_name(self.experiment)
         if experiment is None:
             try:
-                return str(client.create_experiment(self.experiment, self.artifact_location))
+                tags = {NOTE_TAG: experiment_note(self.experiment), KIND_TAG: KIND}
+                return str(client.create_experiment(self.experiment, self.artifact_location, tags))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

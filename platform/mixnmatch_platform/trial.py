@@ -14,6 +14,7 @@ from mixnmatch.training.run import Worker
 from mixnmatch.training.signals import install_handler
 from mixnmatch_platform.attempts import count_attempt
 from mixnmatch_platform.job import Job, execute
+from mixnmatch_platform.notes import NOTE_TAG, trial_note
 from mixnmatch_platform.search import ITS_FAULT, NUMBER, OUTCOME, REASON, report_of
 from mixnmatch_platform.states import job_states
 from mixnmatch_platform.stopping import EARLY, PreemptedError, Stopping
@@ -66,7 +67,10 @@ def _train(config: dict[str, Any], sweep: Sweep, start: Callable[..., Job]) -> d
         name=proposal.name,
         config=sweep.trial_config(settings),
         out=sweep.folder / proposal.name,
-        tags={"mixnmatch.kind": "trial"},
+        tags={
+            "mixnmatch.kind": "trial",
+            NOTE_TAG: trial_note(sweep.name, proposal.name, settings),
+        },
     )
     if sweep.workers:
         return run_job(

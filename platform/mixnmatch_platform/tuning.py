@@ -27,6 +27,7 @@ from mixnmatch_platform.environment import environment_tags
 from mixnmatch_platform.identity import check_metrics, check_same
 from mixnmatch_platform.job import Job, start_job
 from mixnmatch_platform.locks import hold, is_held
+from mixnmatch_platform.notes import NOTE_TAG, refit_note, sweep_note
 from mixnmatch_platform.outbox import Outbox
 from mixnmatch_platform.periodic import every
 from mixnmatch_platform.placing import check_placeable
@@ -37,6 +38,7 @@ from mixnmatch_platform.study import Study, trial_name
 from mixnmatch_platform.sweep import DRIVER_CPUS, Sweep, describe
 from mixnmatch_platform.tracking import DATA_TAG, REASON_TAG
 from mixnmatch_platform.trainers import run_job
+from mixnmatch_platform.views import saved_view
 
 __all__ = ["open_study", "run_sweep"]
 
@@ -224,31 +226,43 @@ def _settle(sweep: Sweep, study: Study) -> None:
 
 def _parent(sweep: Sweep, dataset: Dataset, environment: Mapping[str, str]) -> str:
     """The MLflow run of the sweep: the one that it had, or a new one."""
-    return sweep.tracking.resume_run(sweep.folder) or sweep.tracking.start_run(
+    known = sweep.tracking.resume_run(sweep.folder)
+    if known is not None:
+        return known
+    run_id = sweep.tracking.start_run(
         sweep.name,
         params={
             "trials": sweep.trials,
             "objectives": ", ".join(map(str, sweep.objectives)),
             "seed": sweep.seed,
+            "constraints": "; ".join(map(str, sweep.constraints)),
         },
         tags={
             **environment,
             "mixnmatch.kind": "sweep",
             DATA_TAG: dataset.info.fingerprint,
-            "mlflow.note.content": f"```\n{describe(sweep)}\n```",
+            NOTE_TAG: sweep_note(sweep.name, describe(sweep)),
         },
         folder=sweep.folder,
     )
+    view = saved_view(sweep.name, sweep.objectives, sorted(sweep.space.searched))
+    sweep.tracking.tag_experiment(view)
+    return run_id
 
 
 def _refit(sweep: Sweep, steps: int, best: TrialResult, start: Callable[..., Job]) -> float:
     """Train the best trial on to more steps, with what all trials together had."""
     print(f"training {best.name} on to {steps} steps of stage 1", file=sys.stderr)
+    name = f"refit-of-{best.name}"
     job = start(
-        name=f"refit-of-{best.name}",
+        name=name,
         config=override(sweep.trial_config(best.settings), {"stage1.steps": steps}),
-        out=sweep.folder / f"refit-of-{best.name}",
-        tags={"mixnmatch.kind": "refit", "mixnmatch.continues": best.name},
+        out=sweep.folder / name,
+        tags={
+            "mixnmatch.kind": "refit",
+            "mixnmatch.continues": best.name,
+            NOTE_TAG: refit_note(sweep.name, name, best.name, best.settings, steps),
+        },
         begin_from=sweep.folder / best.name / "stage1.pt",
     )
     metrics = run_job(

@@ -1,0 +1,172 @@
+"""What MLflow shows as the description of an experiment and of its runs, in Markdown."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mixnmatch.config import RunConfig
+from mixnmatch.settings import flatten
+
+__all__ = ["NOTE_TAG", "experiment_note", "refit_note", "run_note", "sweep_note", "trial_note"]
+
+NOTE_TAG = "mlflow.note.content"
+"""Tag whose text MLflow shows as a description."""
+FIGURES = (
+    (
+        "`disentanglement_accuracy`",
+        "higher",
+        "on drawn pictures: share of factors in mixes that are those of the picture each was taken "
+        "from; `chance/disentanglement_accuracy` is its chance level",
+    ),
+    ("`feature_disentanglement_accuracy`", "higher", "the same in feature mode, after stage 2"),
+    ("`leak`", "lower", "how much a factor depends on a picture it was not taken from, at most"),
+    (
+        "`fid`, `fid_5k`, `frechet_…`, `kid_…`",
+        "lower",
+        "how far generated pictures are from real ones",
+    ),
+    (
+        "`precision_…`, `recall_…`, `inception_score_…`",
+        "higher",
+        "how good, and how varied, generated pictures are",
+    ),
+    ("`mask_…`", "higher", "how well the object is told from its background"),
+)
+"""Main figures as an experiment's description explains them: name, direction and meaning."""
+
+
+def experiment_note(name: str) -> str:
+    """Of an experiment: how to read its figures, and how to look at its runs."""
+    figures = "\n".join(f"| {name} | {better} | {tells} |" for name, better, tells in FIGURES)
+    return f"""\
+**`platform compare {name}`** ranks these runs in a terminal, **`platform report {name} --out
+{name}.html`** makes a page of them. Here: *Views* above the table has one of each sweep, with its
+objectives and its settings; the **+** beside a sweep unfolds its trials.
+
+### Figures
+
+Those without a slash sum up a model, by its last evaluation:
+
+| figure | better | what it tells |
+| --- | --- | --- |
+{figures}
+
+`low/…` and `high/…` are the ends of a figure's 95 % interval, `chance/…` is what a model that knows
+nothing gets. `accuracy/…` and `leak/…` are the parts of the means above. `training/…` is measured
+within the training, on fewer pictures; `stage1/…` and `stage2/…` are losses, `watch/…` masks,
+`cost/…` and `system/…` what machines do. Step 0 is the untrained model: it is all that a run which
+has not come far may show.
+
+**Figures compare if they were measured alike**: in runs with the same tag `mixnmatch.protocol`.
+Those that depend on the number of pictures have it in their names (`fid_5k`,
+`frechet_factors_1024`).
+
+### Comparing
+
+Tick some runs and press *Compare*. *Scatter plot* with `disentanglement_accuracy` and a Fréchet
+distance as its axes shows the trade-off, *Parallel coordinates* which settings go with good
+figures. A run's pictures are in its *Artifacts*, by step: *images*. In the chart view, *Add chart*,
+*Image grid* puts those of several runs beside each other."""
+
+
+def sweep_note(experiment: str, description: str) -> str:
+    """Of a sweep's own run.
+
+    Args:
+        experiment: Its experiment.
+        description: What it does, as ``--dry-run`` says it.
+    """
+    return f"""\
+A sweep; its trials are nested below it. The figures of this run are those of its best trial, or of
+the model that was trained on from it; the tag `mixnmatch.best` names the best trials.
+
+```
+{description}
+```
+
+```
+platform compare {experiment}
+platform report {experiment} --out {experiment}.html
+platform sweep {experiment} --resume
+```"""
+
+
+def trial_note(experiment: str, name: str, settings: Mapping[str, Any]) -> str:
+    """Of a trial.
+
+    Args:
+        experiment: Its experiment, which is called as its sweep.
+        name: Of its run.
+        settings: What was proposed, and what follows from it.
+    """
+    return f"""\
+A trial of the sweep `{experiment}`. What was proposed for it:
+
+{_table(settings)}
+
+{_look(experiment, name)}"""
+
+
+def refit_note(
+    experiment: str, name: str, trial: str, settings: Mapping[str, Any], steps: int
+) -> str:
+    """Of the best trial trained on.
+
+    Args:
+        experiment: Its experiment, which is called as its sweep.
+        name: Of its run.
+        trial: Name of the trial.
+        settings: Of the trial.
+        steps: Of stage 1, the trial's included.
+    """
+    return f"""\
+`{trial}`, the best trial of the sweep `{experiment}`, trained on to {steps:,} steps of stage 1; its
+steps go on from those of the trial. What was proposed for that one:
+
+{_table(settings)}
+
+{_look(experiment, name)}"""
+
+
+def run_note(experiment: str, name: str, config: RunConfig, data: Path | str) -> str:
+    """Of a run by itself: the settings that are not the defaults.
+
+    Args:
+        experiment: Its experiment.
+        name: Of the run.
+        config: Its configuration.
+        data: Its data set.
+    """
+    usual = flatten(RunConfig())
+    other = {key: value for key, value in flatten(config).items() if value != usual[key]}
+    settings = (
+        f"Settings that are not the defaults:\n\n{_table(other)}"
+        if other
+        else "All settings are the defaults."
+    )
+    return f"""\
+Trained on `{data}`. {settings}
+
+{_look(experiment, name)}"""
+
+
+def _look(experiment: str, name: str) -> str:
+    return f"""\
+Pictures of the model as it learns are among the run's artifacts, in `images`: MLflow shows them by
+step under *Model metrics*. The model is in `bundle`.
+
+```
+platform compare {experiment} --between {name} OTHER
+platform promote --experiment {experiment} --run {name} --metric METRIC --model NAME
+```"""
+
+
+def _table(settings: Mapping[str, Any]) -> str:
+    rows = "\n".join(f"| `{key}` | {_value(value)} |" for key, value in settings.items())
+    return f"| setting | value |\n| --- | --- |\n{rows}"
+
+
+def _value(value: Any) -> str:
+    return (
+        f"{value:.4g}" if isinstance(value, float) else f"`{value}`" if value == "" else str(value)
+    )
