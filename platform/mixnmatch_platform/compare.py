@@ -94,6 +94,8 @@ class Experiment:
     """Of MLflow."""
     uri: str
     """The store."""
+    experiment_id: str
+    """Its number there."""
     runs: tuple[RunRecord, ...]
     """All but the sweeps' own, oldest first."""
     objectives: tuple[Objective, ...] = ()
@@ -226,6 +228,7 @@ def read_experiment(
     experiment = Experiment(
         name=name,
         uri=uri,
+        experiment_id=str(found[0].info.experiment_id),
         runs=tuple(records),
         objectives=tuple(objectives) or parse_objectives(params.get("objectives")),
         constraints=_constraints(params.get("constraints", "")),

@@ -65,8 +65,9 @@ Those that depend on the number of pictures have it in their names (`fid_5k`,
 
 Tick some runs and press *Compare*. *Scatter plot* with `disentanglement_accuracy` and a Fréchet
 distance as its axes shows the trade-off, *Parallel coordinates* which settings go with good
-figures. A run's pictures are in its *Artifacts*, by step: *images*. In the chart view, *Add chart*,
-*Image grid* puts those of several runs beside each other."""
+figures. On a run's page, under *Model metrics*, the last section has the main figures and the
+pictures by step. In the chart view of the table, *Add chart*, *Image grid* puts those of several
+runs beside each other."""
 
 
 def sweep_note(experiment: str, description: str) -> str:
@@ -152,8 +153,8 @@ Trained on `{data}`. {settings}
 
 def _look(experiment: str, name: str) -> str:
     return f"""\
-Pictures of the model as it learns are among the run's artifacts, in `images`: MLflow shows them by
-step under *Model metrics*. The model is in `bundle`.
+The pictures that it made as it learned are under *Model metrics*, in the last section, by step; the
+model is the artifact `bundle`.
 
 ```
 platform compare {experiment} --between {name} OTHER

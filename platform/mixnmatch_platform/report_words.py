@@ -10,6 +10,7 @@ from mixnmatch_platform.compare import Experiment, RunRecord
 from mixnmatch_platform.importance import Importance
 from mixnmatch_platform.report import Report
 from mixnmatch_platform.space import Objective
+from mixnmatch_platform.views import view_address
 
 __all__ = ["commands", "failures", "summary"]
 
@@ -49,13 +50,12 @@ def commands(report: Report) -> list[tuple[str, str]]:
             ("See all that two runs differ in", f"platform compare {name} --between {pair}")
         )
     found.append(("Rank the runs by another figure", f"platform compare {name} --sort METRIC"))
-    uri = experiment.uri
-    look = (
-        uri
-        if uri.startswith("http")
-        else (f"mlflow server --host 127.0.0.1 --backend-store-uri {uri}")
-    )
-    found.append(("Look at curves and pictures in MLflow", look))
+    look = "Look at curves and pictures in MLflow"
+    if experiment.uri.startswith("http"):
+        found.append((look, view_address(experiment.uri, experiment.experiment_id, name)))
+    else:
+        server = f"mlflow server --host 127.0.0.1 --backend-store-uri {experiment.uri}"
+        found.append((f"{look}, at http://127.0.0.1:5000", server))
     return found
 
 

@@ -61,8 +61,6 @@ REASON_TAG = "mixnmatch.reason"
 TOKEN_TAG = "mixnmatch.token"
 """Tag of a run: what its folder's token file says, by which it is found again."""
 
-KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
-"""Tag by which MLflow shows an experiment as one of trainings, not of language models."""
 TOKEN_FILE = ".mlflow-token"
 PARAM_LENGTH = 6000
 BATCH_PARAMS = 100
@@ -300,7 +298,7 @@ class Tracking:
         experiment = client.get_experiment_by_name(self.experiment)
         if experiment is None:
             try:
-                tags = {NOTE_TAG: experiment_note(self.experiment), KIND_TAG: KIND}
+                tags = {NOTE_TAG: experiment_note(self.experiment)}
                 return str(client.create_experiment(self.experiment, self.artifact_location, tags))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from mixnmatch_platform.space import Objective
 
-__all__ = ["saved_view"]
+__all__ = ["saved_view", "view_address"]
 
 PREFIX = "mlflow.sharedViewState."
 
@@ -49,5 +49,20 @@ def saved_view(
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     now = int(time.time() * 1000)
     view = {"name": name, "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"}
-    key = "".join(letter if letter.isalnum() else "-" for letter in name)
-    return {f"{PREFIX}{key}": json.dumps(view)}
+    return {f"{PREFIX}{_key(name)}": json.dumps(view)}
+
+
+def view_address(server: str, experiment_id: str, name: str) -> str:
+    """Where a view is opened.
+
+    Args:
+        server: Address of MLflow.
+        experiment_id: Of the experiment.
+        name: Of the view; where there is none, MLflow shows its usual table.
+    """
+    where = f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs"
+    return f"{where}?workflowType=machine_learning&viewStateShareKey={_key(name)}"
+
+
+def _key(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name)

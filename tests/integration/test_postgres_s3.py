@@ -207,6 +207,10 @@ def test_sweep_compare_and_promote(
         capsys.readouterr()
         assert platform_cli.main(["runs", "small", "--json"]) == 0
         assert len(json.loads(capsys.readouterr().out)) >= 2
+        assert platform_cli.main(["compare", "small", "--json"]) == 0
+        compared = json.loads(capsys.readouterr().out)
+        assert compared["front"] == [trials[0].info.run_name]
+        assert list(compared["protocols"].values()) == [2]
 
         promote = f"promote --experiment small --metric {metric} --model birds"
         assert platform_cli.main(promote.split()) == 0

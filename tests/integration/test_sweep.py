@@ -66,6 +66,12 @@ def test_sweep_records_promotes_and_mixes(
     assert len(trials) == 2
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len({run.data.tags["mixnmatch.command"] for run in runs}) == 1
+    assert "trials are nested" in parent.data.tags["mlflow.note.content"]
+    assert "disentanglement_accuracy" in experiment.tags["mlflow.note.content"]
+    assert "mlflow.sharedViewState.small" in experiment.tags
+    assert len({run.data.tags["mixnmatch.protocol"] for run in trials}) == 1
+    for run in trials:
+        assert "`fine_per_super`" in run.data.tags["mlflow.note.content"]
     assert parent.data.metrics["disentanglement_accuracy"] == result.best[0].values[0]
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
     best = max(trials, key=lambda run: run.data.metrics["disentanglement_accuracy"])
