@@ -225,6 +225,9 @@ def _train_stage(
         step = stage.steps_done + ahead
         return step % every == 0 or step == schedule.steps
 
+    if stage.number == 1 and not stage.steps_done and worker.leads:
+        # The untrained model's, as of its figures: and viewers open at step 0.
+        journal.sample_sheet()
     with bar, contextlib.closing(batches):
         while stage.steps_done < schedule.steps:
             batch = journal.next_batch(batches)

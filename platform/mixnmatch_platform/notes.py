@@ -63,11 +63,12 @@ Those that depend on the number of pictures have it in their names (`fid_5k`,
 
 ### Comparing
 
-Tick some runs and press *Compare*. *Scatter plot* with `disentanglement_accuracy` and a Fréchet
-distance as its axes shows the trade-off, *Parallel coordinates* which settings go with good
-figures. On a run's page, under *Model metrics*, the last section has the main figures and the
-pictures by step. In the chart view of the table, *Add chart*, *Image grid* puts those of several
-runs beside each other."""
+Tick some runs and press *Compare*; the settings in which they differ are chosen already, figures
+are chosen under *Metrics*. *Scatter plot* with `disentanglement_accuracy` and a Fréchet distance as
+its axes shows the trade-off, *Parallel coordinates* which settings go with good figures. The
+pictures that a run made as it learned are on its page, under *Model metrics*: search for `samples`
+there, and enlarge them. In the chart view of the table, *Add chart*, *Image grid* puts those of
+several runs beside each other."""
 
 
 def sweep_note(experiment: str, description: str) -> str:
@@ -153,8 +154,8 @@ Trained on `{data}`. {settings}
 
 def _look(experiment: str, name: str) -> str:
     return f"""\
-The pictures that it made as it learned are under *Model metrics*, in the last section, by step; the
-model is the artifact `bundle`.
+The pictures that it made as it learned are under *Model metrics*, by step: search for `samples`
+there. The model is the artifact `bundle`.
 
 ```
 platform compare {experiment} --between {name} OTHER

@@ -124,6 +124,7 @@ def test_what_a_run_leaves(undisturbed: Run) -> None:
         "stage2.pt",
     ]
     assert sorted(path.name for path in (out / "samples").iterdir()) == [
+        "samples-0000000.png",
         "samples-0000004.png",
         "samples-0000008.png",
     ]

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixnmatch.bundle import bundle_metrics
-from mixnmatch.errors import InputError, MixNMatchError, ModelError
-from mixnmatch.training.run import PROTOCOL
+from mixnmatch.errors import InputError, ModelError
+from mixnmatch.metrics.protocol import PROTOCOL
 from mixnmatch_platform.directions import Mode
+from mixnmatch_platform.protocols import read_protocol
 from mixnmatch_platform.registry import BUNDLE, bundle_in, fetched
 from mixnmatch_platform.store import all_runs, experiment_names
 from mixnmatch_platform.tracking import BOTH_STAGES, DATA_TAG, STAGES_TAG
@@ -147,7 +148,7 @@ def opened(client: "MlflowClient", store: str, candidate: Candidate) -> Iterator
         bundle = bundle_in(folder)
         if not bundle.is_dir():
             raise ModelError(f"{candidate.title} has no model in {candidate.source}")
-        protocol = _protocol(client, store, candidate, folder)
+        protocol = _protocol(client, candidate, folder)
         try:
             metrics = candidate.metrics or bundle_metrics(bundle)
         except (OSError, ValueError) as error:
@@ -155,25 +156,13 @@ def opened(client: "MlflowClient", store: str, candidate: Candidate) -> Iterator
         yield Opened(bundle, protocol, metrics)
 
 
-def _protocol(
-    client: "MlflowClient", store: str, candidate: Candidate, folder: Path
-) -> dict[str, Any] | None:
-    files = [folder / PROTOCOL]
-    if candidate.run_id is not None and not files[0].is_file():
-        try:
-            with fetched(client, store, f"runs:/{candidate.run_id}/{PROTOCOL}") as file:
-                return _read_json(file)
-        except MixNMatchError:  # a run of a time when it was not recorded
-            return None
-    return _read_json(files[0])
-
-
-def _read_json(file: Path) -> dict[str, Any] | None:
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content
+def _protocol(client: "MlflowClient", candidate: Candidate, folder: Path) -> dict[str, Any] | None:
+    """That of a release, which holds it, else that of the run."""
+    file = folder / PROTOCOL
+    if file.is_file():
+        protocol: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return protocol
+    return None if candidate.run_id is None else read_protocol(client, candidate.run_id)
 
 
 def copy_bundle(opened: Opened, into: Path) -> Path:

@@ -8,7 +8,7 @@ samples flatter no one.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +20,11 @@ from mixnmatch.data.store import Dataset
 from mixnmatch.errors import InputError
 from mixnmatch.metrics.evaluate import Runner, applicable, evaluate
 from mixnmatch.metrics.measure import Subject
-from mixnmatch.metrics.protocol import conditions
 from mixnmatch.settings import override
 from mixnmatch_platform.directions import Mode
 from mixnmatch_platform.promotion.candidates import Opened, finite
 from mixnmatch_platform.promotion.gates import Verdict
+from mixnmatch_platform.protocols import differences
 
 __all__ = ["Comparison", "compare_again", "compare_recorded"]
 
@@ -80,8 +80,9 @@ def compare_recorded(
         reaches.append((ends[1] - ends[0]) / 2)
     if candidate.protocol is None or champion.protocol is None:
         return "it was not recorded how they were measured"
-    if differences := differing(candidate.protocol, champion.protocol):
-        return f"they were measured otherwise ({differences})"
+    if unlike := differences(candidate.protocol, champion.protocol):
+        said = ", ".join(f"{name} {one} and {other}" for name, (one, other) in unlike.items())
+        return f"they were measured otherwise ({said})"
     return Comparison(
         candidate=values[0],
         champion=values[1],
@@ -89,13 +90,6 @@ def compare_recorded(
         mode=mode,
         how="recorded, their 95 % intervals added in squares",
     )
-
-
-def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
-    """The conditions that two protocols differ in, in words; empty where they agree."""
-    a, b = conditions(first), conditions(second)
-    names = [name for name in a.keys() | b.keys() if a.get(name) != b.get(name)]
-    return ", ".join(f"{name} {a.get(name)} and {b.get(name)}" for name in sorted(names))
 
 
 def compare_again(

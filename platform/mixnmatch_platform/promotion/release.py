@@ -26,9 +26,9 @@ from mixnmatch.data.pictures import encode_png
 from mixnmatch.data.store import Dataset
 from mixnmatch.errors import ModelError
 from mixnmatch.files import whole_file
+from mixnmatch.metrics.protocol import PROTOCOL
 from mixnmatch.mixer import Mixer
 from mixnmatch.sheets import grid, to_picture, zoom_of
-from mixnmatch.training.run import PROTOCOL
 from mixnmatch_platform.promotion.card import SHEET, model_card
 from mixnmatch_platform.promotion.gates import Verdict
 from mixnmatch_platform.registry import BUNDLE

@@ -8,7 +8,7 @@ from pathlib import Path
 from mixnmatch.bundle import bundle_metrics, load_bundle
 from mixnmatch.errors import InputError, ModelError
 from mixnmatch.files import checksum, replace_folder
-from mixnmatch.training.run import PROTOCOL
+from mixnmatch.metrics.protocol import PROTOCOL
 from mixnmatch_platform.promotion.release import CARD
 from mixnmatch_platform.registry import BUNDLE, bundle_in, fetch_release
 from mixnmatch_platform.store import connect, mlflow_errors
