@@ -24,6 +24,7 @@ ACCURACY, DISTANCE = "disentanglement_accuracy", "frechet_factors_512"
 OBJECTIVES = (Objective(ACCURACY, "max"), Objective(DISTANCE, "min"))
 SETTINGS = ("model.fine_categories", "model.super_categories", "weights.encode_p")
 CHANCE = 0.27
+LAST_STEP = RunConfig().stage1.steps + RunConfig().stage2.steps
 UNTRAINED = {ACCURACY: CHANCE, DISTANCE: 90.0}
 BEST = "trial-0003"
 """Of the made sweep, by accuracy: with the least distance but one."""
@@ -69,7 +70,9 @@ class Made:
             },
             params={"objectives": ", ".join(map(str, objectives)), "constraints": constraints},
         )
-        self.tracking.tag_experiment(saved_view(self.name, objectives, SETTINGS))
+        self.tracking.tag_experiment(
+            saved_view(self.name, objectives, SETTINGS, last_step=LAST_STEP)
+        )
         return self.parent
 
     def run(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from mixnmatch.config import RunConfig
@@ -39,9 +40,11 @@ def experiment_note(name: str) -> str:
     """Of an experiment: how to read its figures, and how to look at its runs."""
     figures = "\n".join(f"| {name} | {better} | {tells} |" for name, better, tells in FIGURES)
     return f"""\
-**`platform compare {name}`** ranks these runs in a terminal, **`platform report {name} --out
-{name}.html`** makes a page of them. Here: *Views* above the table has one of each sweep, with its
-objectives and its settings; the **+** beside a sweep unfolds its trials.
+**`platform compare {quote(name)}`** ranks these runs in a terminal,
+**`platform report {quote(name)} --out report.html`** makes a page of them. Here, *Views* has one of
+each sweep: its table with objectives and settings, the best trial first, and as charts (the button
+above the table) the objectives against each other, settings beside objectives, and the trials'
+pictures.
 
 ### Figures
 
@@ -63,12 +66,9 @@ Those that depend on the number of pictures have it in their names (`fid_5k`,
 
 ### Comparing
 
-Tick some runs and press *Compare*; the settings in which they differ are chosen already, figures
-are chosen under *Metrics*. *Scatter plot* with `disentanglement_accuracy` and a Fréchet distance as
-its axes shows the trade-off, *Parallel coordinates* which settings go with good figures. The
-pictures that a run made as it learned are on its page, under *Model metrics*: search for `samples`
-there, and enlarge them. In the chart view of the table, *Add chart*, *Image grid* puts those of
-several runs beside each other."""
+Tick some runs and press *Compare*: the settings in which they differ are chosen already, figures
+are chosen under *Metrics*. The pictures that a run made as it learned are on its page, under *Model
+metrics*: search for `samples` there, and enlarge them."""
 
 
 def sweep_note(experiment: str, description: str) -> str:
@@ -87,9 +87,9 @@ the model that was trained on from it; the tag `mixnmatch.best` names the best t
 ```
 
 ```
-platform compare {experiment}
-platform report {experiment} --out {experiment}.html
-platform sweep {experiment} --resume
+platform compare {quote(experiment)}
+platform report {quote(experiment)} --out report.html
+platform resume {quote(experiment)}
 ```"""
 
 
@@ -158,8 +158,8 @@ The pictures that it made as it learned are under *Model metrics*, by step: sear
 there. The model is the artifact `bundle`.
 
 ```
-platform compare {experiment} --between {name} OTHER
-platform promote --experiment {experiment} --run {name} --metric METRIC --model NAME
+platform compare {quote(experiment)} --between {quote(name)} OTHER
+platform promote --experiment {quote(experiment)} --run {quote(name)} --metric METRIC --model NAME
 ```"""
 
 

@@ -9,14 +9,12 @@ from mixnmatch_platform.compare import Experiment, RunRecord
 from mixnmatch_platform.importance import Importance, importance
 from mixnmatch_platform.space import Objective
 from mixnmatch_platform.store import connect_existing, mlflow_errors
+from mixnmatch_platform.views import SERIES
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 __all__ = ["Curve", "Report", "gather"]
-
-SERIES = "samples"
-"""Pictures that runs record as they train."""
 
 
 @dataclass(frozen=True, kw_only=True)

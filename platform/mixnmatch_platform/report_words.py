@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
+from shlex import quote
 
 from mixnmatch.metrics.figures import Figure
 from mixnmatch.metrics.report import shown, shown_interval
@@ -40,19 +41,22 @@ def failures(experiment: Experiment) -> list[RunRecord]:
 def commands(report: Report) -> list[tuple[str, str]]:
     """Where to go on: what a command does, and the command."""
     experiment, found = report.experiment, []
-    name, metric = experiment.name, next((g.metric for g in experiment.objectives), "METRIC")
+    name = quote(experiment.name)
+    metric = next((goal.metric for goal in experiment.objectives), "METRIC")
     for run in experiment.front[:PROMOTED]:
-        promote = f"platform promote --experiment {name} --run {run.name} --metric {metric}"
+        promote = f"platform promote --experiment {name} --run {quote(run.name)} --metric {metric}"
         found.append((f"Make {run.name} the champion", f"{promote} --model {name}"))
     if len(report.best) > 1:
-        pair = " ".join(run.name for run in report.best[:2])
+        pair = " ".join(quote(run.name) for run in report.best[:2])
         found.append(
             ("See all that two runs differ in", f"platform compare {name} --between {pair}")
         )
     found.append(("Rank the runs by another figure", f"platform compare {name} --sort METRIC"))
     look = "Look at curves and pictures in MLflow"
     if experiment.uri.startswith("http"):
-        found.append((look, view_address(experiment.uri, experiment.experiment_id, name)))
+        found.append(
+            (look, view_address(experiment.uri, experiment.experiment_id, experiment.name))
+        )
     else:
         server = f"mlflow server --host 127.0.0.1 --backend-store-uri {experiment.uri}"
         found.append((f"{look}, at http://127.0.0.1:5000", server))

@@ -245,7 +245,9 @@ def _parent(sweep: Sweep, dataset: Dataset, environment: Mapping[str, str]) -> s
         },
         folder=sweep.folder,
     )
-    view = saved_view(sweep.name, sweep.objectives, sorted(sweep.space.searched))
+    steps = sweep.config.stage1.steps + sweep.config.stage2.steps
+    searched = sorted(sweep.space.searched)
+    view = saved_view(sweep.name, sweep.objectives, searched, last_step=steps)
     sweep.tracking.tag_experiment(view)
     return run_id
 

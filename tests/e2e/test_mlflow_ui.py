@@ -83,6 +83,19 @@ def test_the_view_of_a_sweep_has_its_objectives_and_settings(page: Page, server:
     assert found[2:4] == [BEST, "trial-0007"], "after those of other protocols, by accuracy"
 
 
+def test_the_charts_of_a_sweep_are_there_first(page: Page, server: str) -> None:
+    page.goto(view_address(server, "1", "made", mode="CHART"))
+    page.reload()
+    cards = page.get_by_test_id("experiment-view-compare-runs-card")
+    expect(cards.nth(2)).to_be_visible()
+    expect(cards.nth(0)).to_contain_text(f"{DISTANCE} vs")
+    expect(cards.nth(0).locator(".js-plotly-plot")).to_contain_text(ACCURACY)
+    expect(cards.nth(1)).to_contain_text("Parallel Coordinates")
+    picture = cards.nth(2).locator("img").first
+    expect(picture).to_be_attached()
+    page.wait_for_function("e => e.complete && e.naturalWidth > 0", arg=picture.element_handle())
+
+
 def test_three_runs_compare_by_what_differs(page: Page, server: str, ids: dict[str, str]) -> None:
     three = quote(json.dumps([ids[name] for name in (BEST, "trial-0007", "trial-0000")]))
     page.goto(f"{server}/#/compare-runs?runs={three}&experiments=%5B%221%22%5D")
