@@ -1,6 +1,7 @@
 """Figures: measured values with what is needed to trust them, and their names."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,11 @@ class Figure:
     better: str | None = None
     """``higher`` or ``lower``; none where it is neither."""
 
+    @property
+    def reach(self) -> float | None:
+        """Half of the interval, where one is known."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
 
 Figures = dict[str, Figure]
 """By name."""
@@ -50,6 +56,25 @@ def flat(figures: Figures) -> dict[str, float]:
             if value is not None:
                 numbers[f"{part}/{name}"] = value
     return numbers
+
+
+def recorded(numbers: Mapping[str, float], name: str) -> Figure | None:
+    """A figure from the numbers that ``flat`` made of it; None where they have no such one."""
+    value = numbers.get(name)
+    if value is None:
+        return None
+    low, high, chance = (numbers.get(f"{part}/{name}") for part in ("low", "high", "chance"))
+    return Figure(value=value, low=low, high=high, chance=chance)
+
+
+def noise_between(first: Figure, second: Figure) -> float | None:
+    """How far apart two equal models would be in 19 of 20 cases, at most; None if unknown.
+
+    It is that of the measurement, from the intervals of both: the luck of a training comes on top.
+    """
+    if first.reach is None or second.reach is None:
+        return None
+    return math.hypot(first.reach, second.reach)
 
 
 def sized(name: str, samples: int) -> str:

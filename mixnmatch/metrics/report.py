@@ -1,7 +1,7 @@
 """Evaluations in words: the table for a terminal, JSON, and what values mean beside chance."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -86,12 +86,20 @@ def table_lines(evaluation: "Evaluation") -> Iterator[str]:
         position += len(rows)
 
 
-def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows of as many cells each as aligned lines: the first column to the left, others right."""
+def columns(rows: Sequence[Sequence[str]], *, left: Container[int] = (0,)) -> Iterator[str]:
+    """Rows of as many cells each as aligned lines.
+
+    Args:
+        rows: The cells.
+        left: Numbers of the columns that are aligned to the left; the others are to the right.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *others in rows:
-        aligned = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
-        yield "  ".join([f"{first:{widths[0]}}", *aligned]).rstrip()
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        yield "  ".join(
+            cell.ljust(width) if n in left else cell.rjust(width)
+            for n, (cell, width) in enumerate(cells)
+        ).rstrip()
 
 
 def time_line(seconds: Mapping[str, float]) -> str:

@@ -8,7 +8,6 @@ is asked for: the one that most runs have.
 import dataclasses
 import math
 import re
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mixnmatch.errors import InputError
-from mixnmatch.metrics.figures import Figure
+from mixnmatch.metrics.figures import Figure, recorded
 from mixnmatch_platform.directions import Mode, known_mode
 from mixnmatch_platform.listing import RunRow, is_usual, read_runs, row_of
 from mixnmatch_platform.pareto import front
 from mixnmatch_platform.protocols import PROTOCOL_TAG, protocol_key, read_protocol
 from mixnmatch_platform.space import Constraint, Objective
-from mixnmatch_platform.store import connect_existing
+from mixnmatch_platform.store import connect_existing, numbers
 from mixnmatch_platform.tracking import STAGES_TAG
 
 if TYPE_CHECKING:
@@ -75,15 +74,11 @@ class RunRecord:
 
     def figure(self, metric: str) -> Figure | None:
         """A figure with its interval and chance level; None where it has none that counts."""
-        value = self.metrics.get(metric)
-        if value is None or not (self.ended or metric.startswith(ON_THE_WAY)):
+        figure = recorded(self.metrics, metric)
+        if figure is None or not (self.ended or metric.startswith(ON_THE_WAY)):
             return None
         mode = known_mode(metric.removeprefix(ON_THE_WAY))
-        low, high, chance = (
-            self.metrics.get(f"{part}/{metric}") for part in ("low", "high", "chance")
-        )
-        better = BETTER[mode] if mode else None
-        return Figure(value=value, low=low, high=high, chance=chance, better=better)
+        return dataclasses.replace(figure, better=BETTER[mode] if mode else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,14 +258,12 @@ def parse_objectives(text: str | None) -> tuple[Objective, ...]:
 
 
 def _record(run: "Run", experiment: str, protocol: str) -> RunRecord:
-    # SQL stores keep infinity as the largest number that there is.
-    metrics = {n: v for n, v in run.data.metrics.items() if abs(v) < sys.float_info.max}
     return RunRecord(
         row=dataclasses.replace(row_of(run, experiment), figures={}),
         stages=run.data.tags.get(STAGES_TAG, ""),
         protocol=protocol,
         settings=dict(run.data.params),
-        metrics=metrics,
+        metrics=numbers(run.data.metrics),
         tags=dict(run.data.tags),
     )
 

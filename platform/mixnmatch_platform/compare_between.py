@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from mixnmatch.metrics.figures import Figure
+from mixnmatch.metrics.figures import Figure, noise_between
 from mixnmatch.metrics.report import columns, finite_or_null, shown
 from mixnmatch_platform.artifacts import read_artifact
 from mixnmatch_platform.compare import Experiment, RunRecord
@@ -46,13 +46,8 @@ class Difference:
 
     @property
     def noise(self) -> float | None:
-        """How far apart two equal models would be in 19 of 20 cases, at most; None if unknown."""
-        reaches = []
-        for figure in (self.first, self.second):
-            if figure.low is None or figure.high is None:
-                return None
-            reaches.append((figure.high - figure.low) / 2)
-        return math.hypot(*reaches)
+        """See ``figures.noise_between``."""
+        return noise_between(self.first, self.second)
 
     @property
     def verdict(self) -> Verdict:

@@ -9,6 +9,7 @@ from typing import Any
 from mixnmatch.errors import InputError
 from mixnmatch.metrics.figures import Figure
 from mixnmatch.metrics.report import ARROWS, finite_or_null, shown
+from mixnmatch.metrics.report import columns as aligned
 from mixnmatch_platform.compare import Experiment, RunRecord
 from mixnmatch_platform.directions import known_mode
 from mixnmatch_platform.importance import Importance
@@ -60,15 +61,7 @@ def check_columns(experiment: Experiment, columns: Sequence[str]) -> None:
 def as_text(experiment: Experiment, runs: Sequence[RunRecord], columns: Sequence[str]) -> str:
     """The table in aligned columns, with what is to be known of it below."""
     rows = _lines(experiment, runs, columns)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = {0, 1, len(widths) - 1}
-    lines = [
-        "  ".join(
-            cell.ljust(width) if n in left else cell.rjust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    lines = aligned(rows, left={0, 1, len(rows[0]) - 1})
     return "\n".join([*lines, "", *notes(experiment)])
 
 
@@ -147,7 +140,8 @@ def notes(experiment: Experiment) -> list[str]:
         lines.append(f"{FRONT} best by {goals[0].metric} {_ARROWS[goals[0].mode]}")
     if experiment.constraints:
         lines.append(f"within {'; '.join(map(str, experiment.constraints))}")
-    if any(_reach(run.figure(name)) for run in experiment.ranked for name in experiment.usual):
+    shown_figures = (run.figure(name) for run in experiment.ranked for name in experiment.usual)
+    if any(figure.reach for figure in shown_figures if figure):
         lines.append(
             "± is half of the 95 % interval of the measurement; the luck of a training, which "
             "another seed shows, comes on top"
@@ -224,15 +218,7 @@ def _text(value: Any) -> str:
 
 
 def _with_reach(figure: Figure) -> str:
-    reach = _reach(figure)
-    return shown(figure.value) + (f" ± {shown(reach, 2)}" if reach else "")
-
-
-def _reach(figure: Figure | None) -> float:
-    """Half of the interval, 0 where there is none."""
-    if figure is None or figure.low is None or figure.high is None:
-        return 0.0
-    return (figure.high - figure.low) / 2
+    return shown(figure.value) + (f" ± {shown(figure.reach, 2)}" if figure.reach else "")
 
 
 def _json_run(experiment: Experiment, run: RunRecord, columns: Sequence[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mixnmatch.errors import InputError
+from mixnmatch.metrics.report import columns
 from mixnmatch_platform.reap import PARENT_TAG
 from mixnmatch_platform.store import all_runs, connect_existing, experiment_names, mlflow_errors
 from mixnmatch_platform.tracking import REASON_TAG
@@ -92,15 +93,8 @@ def table(rows: Sequence[RunRow]) -> str:
         values = [f"{row.figures[f]:.3f}" if f in row.figures else "" for f in figures]
         spent = [f"{row.minutes:.1f}", f"{row.device_hours:.2f}"]
         lines.append([name, row.status.lower(), row.begun, *spent, *values, row.reason])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    texts = 3  # columns that begin at the left
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if n < texts or n == len(widths) - 1 else cell.rjust(width)
-            for n, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    names_and_reason = {0, 1, 2, len(lines[0]) - 1}
+    return "\n".join(columns(lines, left=names_and_reason))
 
 
 def row_of(run: "Run", experiment: str, metrics: Sequence[str] = ()) -> RunRow:

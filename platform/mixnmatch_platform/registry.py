@@ -31,6 +31,7 @@ __all__ = [
     "fetch_model",
     "fetch_release",
     "fetched",
+    "known_model",
     "local_folder",
     "registered_model",
 ]
@@ -125,6 +126,19 @@ def registered_model(client: "MlflowClient", name: str) -> Any | None:
         return None
 
 
+def known_model(client: "MlflowClient", store: str, name: str) -> Any:
+    """MLflow's entry of a registered model.
+
+    Raises:
+        ModelError: If there is none, naming those that there are.
+    """
+    model = registered_model(client, name)
+    if model is None:
+        known = [other.name for other in client.search_registered_models(max_results=20)]
+        raise ModelError(f"no model {name!r} in {store}: {_known(known)}")
+    return model
+
+
 def artifact_uri(client: "MlflowClient", source: str) -> str:
     """Where a model version's source lies, with ``runs:/ID/PATH`` resolved."""
     if not source.startswith("runs:/"):
@@ -166,10 +180,7 @@ def download(location: str, store: str, into: Path) -> Path:
 def _version(
     client: "MlflowClient", store: str, *, name: str, alias: str | None, version: str | None
 ) -> Any:
-    model = registered_model(client, name)
-    if model is None:
-        known = [other.name for other in client.search_registered_models(max_results=20)]
-        raise ModelError(f"no model {name!r} in {store}: {_known(known)}")
+    model = known_model(client, store, name)
     if alias is not None:
         if alias not in model.aliases:
             raise ModelError(f"model {name!r} has no alias {alias!r}: {_known(model.aliases)}")

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
     "home_folder",
     "mlflow_errors",
     "new_client",
+    "numbers",
     "one_line",
     "probe",
     "tracking_uri",
@@ -177,6 +179,11 @@ def all_runs(
         )
         yield from page
         token = page.token or ""
+
+
+def numbers(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics without NaN and infinity, which SQL stores keep as the largest float."""
+    return {name: value for name, value in metrics.items() if abs(value) < sys.float_info.max}
 
 
 def one_line(error: BaseException) -> str:

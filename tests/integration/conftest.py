@@ -7,6 +7,7 @@ import pytest
 from mixnmatch.config import RunConfig
 from mixnmatch.data.store import Dataset
 from mixnmatch.settings import override
+from mixnmatch_platform.tracking import Tracking
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,11 @@ def tiny_config(tiny: RunConfig) -> RunConfig:
     """Six and four steps, every one of them recorded."""
     changes = {"stage1.steps": 6, "log_every_steps": 1, "sample_every_steps": 3}
     return override(tiny, changes)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database to copy: creating its tables takes seconds."""
+    home = tmp_path_factory.mktemp("store")
+    Tracking(f"sqlite:///{home}/mlflow.db", "exp").check()
+    return home / "mlflow.db"

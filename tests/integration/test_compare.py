@@ -28,7 +28,6 @@ from mixnmatch_platform.compare import Experiment, parse_objective, read_experim
 from mixnmatch_platform.importance import importance
 from mixnmatch_platform.pareto import front
 from mixnmatch_platform.space import Objective
-from mixnmatch_platform.tracking import Tracking
 
 pytestmark = pytest.mark.integration
 Say = Callable[..., str]
@@ -39,13 +38,6 @@ def no_settings() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         yield
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("store")
-    Tracking.at(home, "exp").check()
-    return home / "mlflow.db"
 
 
 @pytest.fixture(scope="module")

@@ -29,13 +29,6 @@ def no_settings() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("store")
-    Tracking.at(home, "exp").check()  # creating the tables takes seconds: once, then copied
-    return home / "mlflow.db"
-
-
 @pytest.fixture
 def tracking(tmp_path: Path, empty_store: Path) -> Tracking:
     (tmp_path / "runs").mkdir()

@@ -3,10 +3,9 @@
 import argparse
 import dataclasses
 import json
-from pathlib import Path
 
 from mixnmatch.commands.options import folder_or_url
-from mixnmatch_platform.store import home_folder
+from mixnmatch_platform.commands.options import add_home
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -19,9 +18,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "something must be mended.",
         epilog="example: platform doctor --data data/birds --checkpoints s3://bucket/birds",
     )
-    parser.add_argument(
-        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
-    )
+    add_home(parser)
     parser.add_argument("--data", type=folder_or_url, metavar="DATA", help="a data set to check")
     parser.add_argument("--checkpoints", metavar="URL", help="a store of checkpoints to check")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")

@@ -1,9 +1,8 @@
 """``platform down``: end what ``platform up`` started."""
 
 import argparse
-from pathlib import Path
 
-from mixnmatch_platform.store import home_folder
+from mixnmatch_platform.commands.options import add_home
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -16,9 +15,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "trains then goes on from its last checkpoint when it is resumed.",
         epilog="example: platform down",
     )
-    parser.add_argument(
-        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
-    )
+    add_home(parser)
     parser.add_argument("--force", action="store_true", help="even while something trains")
     parser.set_defaults(run=run)
 

@@ -3,9 +3,8 @@
 import argparse
 import time
 from collections import deque
-from pathlib import Path
 
-from mixnmatch_platform.store import home_folder
+from mixnmatch_platform.commands.options import add_home
 
 POLL_SECONDS = 0.5
 
@@ -20,9 +19,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="example: platform logs demo --follow",
     )
     parser.add_argument("name", metavar="NAME", help="run, EXPERIMENT/RUN, or sweep")
-    parser.add_argument(
-        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
-    )
+    add_home(parser)
     parser.add_argument("--lines", type=int, metavar="N", help="only the last N")
     parser.add_argument(
         "--follow", action="store_true", help="go on until what runs there has ended"

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from mixnmatch.commands.options import folder_or_url
-from mixnmatch_platform.store import home_folder
+from mixnmatch_platform.commands.options import add_home
 
 _DESCRIPTION = """\
 Register the best finished run of an experiment, or a named run, as a new version of a model with
@@ -74,9 +74,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--why", default="", metavar="TEXT", help="reason, for the history")
     parser.add_argument("--licence", metavar="TEXT", help="of the model, for its card")
     parser.add_argument("--data-licence", metavar="TEXT", help="of the data, for the card")
-    parser.add_argument(
-        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
-    )
+    add_home(parser)
     parser.add_argument("--dry-run", action="store_true", help="only say what would be promoted")
     parser.add_argument(
         "--force", action="store_true", help="replace a champion that is as good or better"

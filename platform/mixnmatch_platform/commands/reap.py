@@ -3,10 +3,9 @@
 import argparse
 import dataclasses
 import json
-from pathlib import Path
 
 from mixnmatch.commands.options import check_range
-from mixnmatch_platform.store import home_folder
+from mixnmatch_platform.commands.options import add_home
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -21,9 +20,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "that goes on after all is shown as running again.",
         epilog="example: platform reap --dry-run",
     )
-    parser.add_argument(
-        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
-    )
+    add_home(parser)
     parser.add_argument(
         "--silent-minutes",
         type=float,

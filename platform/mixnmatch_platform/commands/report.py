@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mixnmatch_platform.store import home_folder
+from mixnmatch_platform.commands.options import add_home
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -32,9 +32,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="store_true",
         help="rank runs together though they were measured under different conditions",
     )
-    parser.add_argument(
-        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
-    )
+    add_home(parser)
     parser.set_defaults(run=run)
 
 

@@ -4,9 +4,8 @@ import argparse
 import os
 import shlex
 import sys
-from pathlib import Path
 
-from mixnmatch_platform.store import home_folder
+from mixnmatch_platform.commands.options import add_home
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -19,9 +18,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "trials. Options after the name are added to it and win, such as a larger budget.",
         epilog="example: platform resume birds-64 --max-hours 48",
     )
-    parser.add_argument(
-        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
-    )
+    add_home(parser)
     parser.add_argument("--dry-run", action="store_true", help="only say what would be run")
     parser.add_argument("name", metavar="NAME", help="run, EXPERIMENT/RUN, or sweep")
     parser.add_argument(

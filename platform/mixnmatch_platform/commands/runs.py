@@ -3,9 +3,8 @@
 import argparse
 import dataclasses
 import json
-from pathlib import Path
 
-from mixnmatch_platform.store import home_folder
+from mixnmatch_platform.commands.options import add_home
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -18,9 +17,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="example: platform runs demo --status FAILED",
     )
     parser.add_argument("experiment", nargs="?", metavar="EXPERIMENT", help="default: all")
-    parser.add_argument(
-        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
-    )
+    add_home(parser)
     parser.add_argument(
         "--status",
         choices=("RUNNING", "FINISHED", "FAILED", "KILLED"),

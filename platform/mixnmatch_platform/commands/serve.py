@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from mixnmatch_platform.store import home_folder
+from mixnmatch_platform.commands.options import add_home
 
 TOKEN = "MIXNMATCH_SERVE_TOKEN"
 _EPILOG = f"""\
@@ -34,9 +34,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "model", metavar="MODEL", help="models:/NAME@ALIAS, models:/NAME/VERSION or a folder"
     )
-    parser.add_argument(
-        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
-    )
+    add_home(parser)
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, help="default: 8000")
     parser.add_argument(

@@ -2,9 +2,8 @@
 
 import argparse
 import json
-from pathlib import Path
 
-from mixnmatch_platform.store import home_folder
+from mixnmatch_platform.commands.options import add_home
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -16,9 +15,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "train now, and how many records still wait for MLflow.",
         epilog="example: platform status --json",
     )
-    parser.add_argument(
-        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
-    )
+    add_home(parser)
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     parser.set_defaults(run=run)
 

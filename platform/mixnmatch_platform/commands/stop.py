@@ -2,9 +2,8 @@
 
 import argparse
 import time
-from pathlib import Path
 
-from mixnmatch_platform.store import home_folder
+from mixnmatch_platform.commands.options import add_home
 
 POLL_SECONDS = 0.5
 
@@ -19,9 +18,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="example: platform stop birds-64 --wait",
     )
     parser.add_argument("name", metavar="NAME", help="run, EXPERIMENT/RUN, or sweep")
-    parser.add_argument(
-        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
-    )
+    add_home(parser)
     parser.add_argument(
         "--wait",
         type=float,

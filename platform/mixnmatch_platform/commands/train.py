@@ -5,7 +5,6 @@ import contextlib
 import json
 import re
 import sys
-from pathlib import Path
 
 from mixnmatch.commands.options import (
     CONFIG_NAME,
@@ -14,7 +13,7 @@ from mixnmatch.commands.options import (
     folder_or_url,
     read_config,
 )
-from mixnmatch_platform.store import home_folder
+from mixnmatch_platform.commands.options import add_home
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -32,9 +31,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("data", type=folder_or_url, metavar="DATA", help="a data set folder or URL")
     parser.add_argument("--name", required=True, metavar="RUN", help="name of the run")
     parser.add_argument("--experiment", default="train", help="MLflow experiment (default: train)")
-    parser.add_argument(
-        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
-    )
+    add_home(parser)
     parser.add_argument("--stage", choices=STAGES, default="both", help="default: both")
     parser.add_argument(
         "--workers",

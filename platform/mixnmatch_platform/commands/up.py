@@ -1,9 +1,8 @@
 """``platform up``: Ray and MLflow on this machine."""
 
 import argparse
-from pathlib import Path
 
-from mixnmatch_platform.store import home_folder
+from mixnmatch_platform.commands.options import add_home
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -16,9 +15,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "with the same --home then run on that cluster; without it, each starts one of its own.",
         epilog="example: platform up --cpus 8",
     )
-    parser.add_argument(
-        "--home", type=Path, default=home_folder(), help="folder of the runs (default: runs)"
-    )
+    add_home(parser)
     parser.add_argument("--cpus", type=float, metavar="N", help="of the cluster (default: all)")
     parser.add_argument("--gpus", type=float, metavar="N", help="of the cluster (default: all)")
     parser.add_argument("--dashboard-port", type=int, default=8265, help="default: 8265")

@@ -1,12 +1,9 @@
 """What can be promoted: the best finished run of an experiment, or one that is named."""
 
 import json
-import math
-import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +13,7 @@ from mixnmatch.metrics.protocol import PROTOCOL
 from mixnmatch_platform.directions import Mode
 from mixnmatch_platform.protocols import read_protocol
 from mixnmatch_platform.registry import BUNDLE, bundle_in, fetched
-from mixnmatch_platform.store import all_runs, experiment_names
+from mixnmatch_platform.store import all_runs, experiment_names, numbers
 from mixnmatch_platform.tracking import BOTH_STAGES, DATA_TAG, STAGES_TAG
 
 if TYPE_CHECKING:
@@ -114,15 +111,7 @@ def of_version(client: "MlflowClient", version: Any) -> Candidate:
         run = None
     if run is None:
         return Candidate(title=title, run_id=None, source=version.source, metrics={})
-    return Candidate(
-        title=title,
-        run_id=run.info.run_id,
-        source=version.source,
-        metrics=dict(run.data.metrics),
-        data=run.data.params.get("data"),
-        fingerprint=run.data.tags.get(DATA_TAG),
-        tags=dict(run.data.tags),
-    )
+    return replace(_candidate(run, ""), title=title, source=version.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,17 +154,6 @@ def _protocol(client: "MlflowClient", candidate: Candidate, folder: Path) -> dic
     return None if candidate.run_id is None else read_protocol(client, candidate.run_id)
 
 
-def copy_bundle(opened: Opened, into: Path) -> Path:
-    """Copy a candidate's model; the copy is called ``bundle``."""
-    return Path(shutil.copytree(opened.bundle, into / BUNDLE))
-
-
-def finite(value: float | None) -> float | None:
-    """A recorded figure; None for none, NaN or infinity, which SQL stores keep as the largest."""
-    known = value is not None and abs(value) < sys.float_info.max
-    return value if known else None
-
-
 def _candidate(run: Any, experiment: str, *, of: int = 1) -> Candidate:
     return Candidate(
         title=run.info.run_name,
@@ -212,9 +190,9 @@ def _experiment_id(client: "MlflowClient", experiment: str) -> str:
 
 def _values(runs: list[Any], metric: str, experiment: str) -> dict[str, float]:
     values = {
-        run.info.run_id: float(run.data.metrics[metric])
+        run.info.run_id: value
         for run in runs
-        if finite(run.data.metrics.get(metric, math.nan)) is not None
+        if (value := numbers(run.data.metrics).get(metric)) is not None
     }
     if not values:
         known = sorted({key for run in runs for key in run.data.metrics})

@@ -11,26 +11,27 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
 from mixnmatch.bundle import load_bundle
+from mixnmatch.config import RunConfig
 from mixnmatch.data.store import Dataset
 from mixnmatch.errors import InputError
 from mixnmatch.metrics.evaluate import Runner, applicable, evaluate
+from mixnmatch.metrics.figures import noise_between, recorded
 from mixnmatch.metrics.measure import Subject
 from mixnmatch.settings import override
 from mixnmatch_platform.directions import Mode
-from mixnmatch_platform.promotion.candidates import Opened, finite
+from mixnmatch_platform.promotion.candidates import Opened
 from mixnmatch_platform.promotion.gates import Verdict
 from mixnmatch_platform.protocols import differences
+from mixnmatch_platform.store import numbers
 
 __all__ = ["Comparison", "compare_again", "compare_recorded"]
 
 FIRST_SEED = 1_000
 """Of evaluations made again: none that training takes by default."""
-Z = 1.959964
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,25 +69,26 @@ def compare_recorded(
     metric: str, mode: Mode, candidate: Opened, champion: Opened
 ) -> Comparison | str:
     """Compare what training has recorded, or say why that cannot be done."""
-    values, reaches = [], []
+    figures = []
     for name, model in (("candidate", candidate), ("champion", champion)):
-        value = finite(model.metrics.get(metric))
-        if value is None:
+        figure = recorded(numbers(model.metrics), metric)
+        if figure is None:
             return f"the {name} has no {metric}"
-        ends = [finite(model.metrics.get(f"{end}/{metric}")) for end in ("low", "high")]
-        if ends[0] is None or ends[1] is None:
+        if figure.reach is None:
             return f"{metric} of the {name} has no interval"
-        values.append(value)
-        reaches.append((ends[1] - ends[0]) / 2)
+        figures.append(figure)
+    one, other = figures
+    noise = noise_between(one, other)
+    assert noise is not None
     if candidate.protocol is None or champion.protocol is None:
         return "it was not recorded how they were measured"
     if unlike := differences(candidate.protocol, champion.protocol):
-        said = ", ".join(f"{name} {one} and {other}" for name, (one, other) in unlike.items())
+        said = ", ".join(f"{name} {a} and {b}" for name, (a, b) in unlike.items())
         return f"they were measured otherwise ({said})"
     return Comparison(
-        candidate=values[0],
-        champion=values[1],
-        noise=math.hypot(*reaches),
+        candidate=one.value,
+        champion=other.value,
+        noise=noise,
         mode=mode,
         how="recorded, their 95 % intervals added in squares",
     )
@@ -142,8 +144,8 @@ def compare_again(
             pair.append(evaluate(subject, runner=runner).figures[metric].value)
         values.append(pair)
     table = np.array(values)
-    differences = table[:, 0] - table[:, 1]
-    noise = student.ppf(0.975, seeds - 1) * differences.std(ddof=1) / math.sqrt(seeds)
+    apart = table[:, 0] - table[:, 1]
+    noise = student.ppf(0.975, seeds - 1) * apart.std(ddof=1) / math.sqrt(seeds)
     means = table.mean(axis=0)
     return Comparison(
         candidate=float(means[0]),
@@ -155,7 +157,7 @@ def compare_again(
     )
 
 
-def _group(metric: str, dataset: Dataset, config: Any) -> Literal["all"] | str:
+def _group(metric: str, dataset: Dataset, config: RunConfig) -> str:
     everything = override(config.evaluation, {"metrics": "all"})
     for kind in applicable(dataset, everything):
         if metric in kind.names(dataset, everything):

@@ -32,6 +32,7 @@ __all__ = [
     "PREVIOUS",
     "STATE_TAG",
     "Turn",
+    "champion_version",
     "decided_versions",
     "take_turn",
     "who",
@@ -73,10 +74,7 @@ class Turn:
 
     def champion(self) -> Any | None:
         """The version that is champion now."""
-        model = registered_model(self.client, self.name)
-        if model is None or CHAMPION not in model.aliases:
-            return None
-        return self.client.get_model_version(self.name, model.aliases[CHAMPION])
+        return champion_version(self.client, self.name)
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Add tags to the version."""
@@ -165,6 +163,14 @@ def take_turn(
         if not turn.decided:
             with suppress(Exception):  # else whoever is next deletes it
                 client.delete_model_version(name, str(turn.version))
+
+
+def champion_version(client: "MlflowClient", name: str) -> Any | None:
+    """The version of a model that is champion now; None where there is none, or no model."""
+    model = registered_model(client, name)
+    if model is None or CHAMPION not in model.aliases:
+        return None
+    return client.get_model_version(name, model.aliases[CHAMPION])
 
 
 def decided_versions(client: "MlflowClient", name: str) -> list[Any]:

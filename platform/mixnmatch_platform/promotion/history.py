@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mixnmatch.errors import InputError, ModelError
+from mixnmatch.errors import InputError
+from mixnmatch.metrics.report import columns
 from mixnmatch_platform.promotion.decisions import (
     AT_TAG,
     BY_TAG,
@@ -23,7 +24,7 @@ from mixnmatch_platform.promotion.promote import (
     VALUE_TAG,
     WHY_TAG,
 )
-from mixnmatch_platform.registry import registered_model
+from mixnmatch_platform.registry import known_model
 from mixnmatch_platform.store import connect_existing, mlflow_errors
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def history(store: str, name: str) -> list[Entry]:
     """
     client = connect_existing(store)
     with mlflow_errors(f"the history of {name} could not be read"):
-        aliases = _model(client, store, name).aliases
+        aliases = known_model(client, store, name).aliases
         return [_entry(version, aliases) for version in decided_versions(client, name)]
 
 
@@ -118,11 +119,7 @@ def history_table(entries: list[Entry]) -> str:
                 entry.why,
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return "\n".join(columns(rows, left=range(len(rows[0]))))
 
 
 def roll_back(
@@ -180,7 +177,7 @@ def roll_back(
 
 def _target(client: "MlflowClient", store: str, name: str, to: int | None) -> tuple[int, int]:
     """The version to go back to, and the champion."""
-    model = _model(client, store, name)
+    model = known_model(client, store, name)
     if CHAMPION not in model.aliases:
         raise InputError(f"model {name!r} has no champion: promote one first")
     champion = int(model.aliases[CHAMPION])
@@ -196,14 +193,6 @@ def _target(client: "MlflowClient", store: str, name: str, to: int | None) -> tu
         what = "is the champion" if to == champion else "does not exist"
         raise InputError(f"v{to} of {name!r} {what}: there is {others} to go back to")
     return to, champion
-
-
-def _model(client: "MlflowClient", store: str, name: str) -> Any:
-    model = registered_model(client, name)
-    if model is None:
-        known = sorted(other.name for other in client.search_registered_models(max_results=20))
-        raise ModelError(f"no model {name!r} in {store}: there is {', '.join(known) or 'none yet'}")
-    return model
 
 
 def _entry(version: Any, aliases: dict[str, str]) -> Entry:

@@ -17,18 +17,16 @@ from mixnmatch_platform.promotion.candidates import (
     Candidate,
     Opened,
     best_run,
-    copy_bundle,
-    finite,
     named_run,
     of_version,
     opened,
 )
 from mixnmatch_platform.promotion.comparison import Comparison, compare_again, compare_recorded
-from mixnmatch_platform.promotion.decisions import Turn, take_turn
+from mixnmatch_platform.promotion.decisions import champion_version, take_turn
 from mixnmatch_platform.promotion.gates import Verdict, judge, refuse
 from mixnmatch_platform.promotion.release import build_release, smoke_test
 from mixnmatch_platform.promotion.request import Outcome, Promotion, Request
-from mixnmatch_platform.store import connect_existing, mlflow_errors
+from mixnmatch_platform.store import connect_existing, mlflow_errors, numbers
 from mixnmatch_platform.tracking import BOTH_STAGES, DATA_TAG, STAGES_TAG
 
 if TYPE_CHECKING:
@@ -69,10 +67,10 @@ def promote(
     assert mode is not None
     client = connect_existing(store)
     with mlflow_errors(f"promotion in {store} failed"), ExitStack() as stack:
-        version = _champion_version(client, request.name)
+        version = champion_version(client, request.name)
         keep = version.run_id if version is not None else None
         candidate = _candidate(client, request, mode, keep)
-        value = finite(candidate.metrics.get(request.metric))
+        value = numbers(candidate.metrics).get(request.metric)
         if value is None:
             raise InputError(
                 f"run {candidate.title} has no finite {request.metric!r}: it recorded "
@@ -124,12 +122,13 @@ def promote(
         )
         if request.dry_run:
             return _judged(promotion, verdicts)
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mixnmatch-release-")))
+        work = stack.enter_context(tempfile.TemporaryDirectory(prefix="mixnmatch-release-"))
         said("building the release and trying it in a fresh process")
-        release = work / "release"
+        release = Path(work) / "release"
         build_release(
             release,
-            copy_bundle(files, work),
+            files.bundle,
+            bundle,
             name=request.name,
             run=candidate.title,
             protocol=files.protocol,
@@ -263,10 +262,6 @@ def _candidate(client: "MlflowClient", request: Request, mode: Mode, keep: str |
         return named_run(client, request.run, request.experiment)
     assert request.experiment is not None
     return best_run(client, request.experiment, request.metric, mode, keep=keep)
-
-
-def _champion_version(client: "MlflowClient", name: str) -> Any | None:
-    return Turn(client, name, 0).champion()
 
 
 def _dataset(request: Request, candidate: Candidate) -> Dataset | None:

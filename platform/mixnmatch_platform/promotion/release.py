@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from mixnmatch.bundle import DESCRIPTION, load_bundle
+from mixnmatch.bundle import DESCRIPTION, ModelBundle
 from mixnmatch.codes import sample_tied
 from mixnmatch.contact_sheet import contact_sheet
 from mixnmatch.data.pictures import encode_png
@@ -65,6 +65,7 @@ print(json.dumps(sizes))
 def build_release(
     folder: Path,
     bundle_folder: Path,
+    bundle: ModelBundle,
     *,
     name: str,
     run: str,
@@ -79,6 +80,7 @@ def build_release(
     Args:
         folder: Its place; must not exist.
         bundle_folder: The model, a folder called ``bundle``.
+        bundle: What was read from it.
         name: Of the registered model.
         run: Name of the run that trained it.
         protocol: How its figures were measured.
@@ -86,11 +88,7 @@ def build_release(
         dataset: Pictures for the sheet; without them it shows what the model paints by itself.
         licence: Of the model, for the card.
         data_licence: Of the data.
-
-    Raises:
-        ModelError: If the bundle is damaged.
     """
-    bundle = load_bundle(bundle_folder)
     mixer = Mixer(bundle)
     pictures = _own_pictures(mixer, SHEET_COLUMNS)
     sheet = (
@@ -104,7 +102,6 @@ def build_release(
         _write(folder / PROTOCOL, json.dumps(protocol, indent=2) + "\n")
     with whole_file(folder / SHEET) as partial:
         sheet.save(partial)
-    described = json.loads((bundle_folder / DESCRIPTION).read_text(encoding="utf-8"))
     card = model_card(
         bundle,
         name=name,
@@ -112,7 +109,7 @@ def build_release(
         metrics=bundle.metrics,
         protocol=protocol,
         code=code,
-        sha256=described["sha256"],
+        sha256=_described(bundle_folder)["sha256"],
         licence=licence,
         data_licence=data_licence,
     )
@@ -121,9 +118,9 @@ def build_release(
 
 def smoke_test(folder: Path) -> Verdict:
     """Load a release in a fresh process and mix its four example pictures in each mode."""
-    bundle = load_bundle(folder / "data" / BUNDLE)
-    modes = ["code"] if bundle.extractor is None else ["code", "feature"]
-    side = bundle.config.model.image_size
+    described = _described(folder / "data" / BUNDLE)
+    modes = ["code", "feature"] if 2 in described["stages"] else ["code"]
+    side = described["config"]["model"]["image_size"]
     with tempfile.TemporaryDirectory(prefix="mixnmatch-smoke-") as elsewhere:
         try:
             done = subprocess.run(
@@ -208,6 +205,11 @@ def _package(name: str) -> Path:
     if spec is None or spec.origin is None:
         raise ModelError(f"the package {name} has no files here that a release could hold")
     return Path(spec.origin).parent
+
+
+def _described(bundle_folder: Path) -> dict[str, Any]:
+    described: dict[str, Any] = json.loads((bundle_folder / DESCRIPTION).read_text("utf-8"))
+    return described
 
 
 def _write(file: Path, text: str) -> None:

@@ -6,20 +6,14 @@ anything, so such a request can be given to another replica; that is done here, 
 """
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable
 
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mixnmatch_platform.serving.limits import MIB, Limits
 
 __all__ = ["MARK", "Guard", "middlewares"]
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MARK = b"x-replica"
 """Header of each answer that a replica has made itself."""
@@ -46,7 +40,7 @@ class Guard:
     """
 
     def __init__(
-        self, app: App, limits: Limits | None = None, held_bytes: int = HELD_BYTES
+        self, app: ASGIApp, limits: Limits | None = None, held_bytes: int = HELD_BYTES
     ) -> None:
         self._app = app
         self._limits = limits or Limits()

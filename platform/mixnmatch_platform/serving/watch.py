@@ -3,21 +3,14 @@
 import hashlib
 import hmac
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mixnmatch_platform.serving.guard import MARK
 from mixnmatch_platform.serving.service import Service
 
 __all__ = ["Watch", "digest"]
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = ("/", "/healthz")
 """Paths that need no token; nor do the files of the page."""
@@ -38,7 +31,7 @@ class Watch:
         service: Whose token and metrics.
     """
 
-    def __init__(self, app: App, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
 

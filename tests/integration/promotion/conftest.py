@@ -63,13 +63,6 @@ def make_bundle() -> Callable[[Path], Path]:
     return _make_bundle
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("store")
-    Tracking(f"sqlite:///{home}/mlflow.db", "exp").check()  # seconds: once, then copied
-    return home / "mlflow.db"
-
-
 @pytest.fixture
 def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Tracking:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
