@@ -245,7 +245,7 @@ def test_processes_that_prepare_at_once_agree(drawn: Dataset, cache: Path) -> No
     workers = [context.Process(target=_prepare_in_a_process, args=arguments) for _ in range(2)]
     for worker in workers:
         worker.start()
-    answers = [report.get(timeout=60) for _ in workers]
+    answers = [report.get(timeout=500) for _ in workers]
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
