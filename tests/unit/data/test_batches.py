@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import MakeCub, read_cub
+from made_data import MakeCub, read_cub
 from plain_crops import plain_crop
 
 from mixnmatch.data import batches as batches_module

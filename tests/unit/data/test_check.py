@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import MakeCub, plan_of
 from hypothesis import given
 from hypothesis import strategies as st
+from made_data import MakeCub, plan_of
 from PIL import Image
 
 from mixnmatch import cli

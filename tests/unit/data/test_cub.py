@@ -4,7 +4,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from conftest import MakeCub, encoded, plan_of, read_cub
+from made_data import MakeCub, encoded, plan_of, read_cub
 
 from mixnmatch.data.batches import TrainingSet
 from mixnmatch.data.ingest import ingest

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MakeCub
+from made_data import MakeCub
 from PIL import Image
 
 from mixnmatch import cli

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import encoded
+from made_data import encoded
 
 from mixnmatch.data import shards, store
 from mixnmatch.data.factors import FactorSpec, draw_factor_dataset

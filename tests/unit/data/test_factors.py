@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import UPRIGHT
+from made_data import UPRIGHT
 from PIL import Image
 
 from mixnmatch.data.drawn.scenes import BACKGROUND_NAMES

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import encoded
 from hypothesis import given
 from hypothesis import strategies as st
+from made_data import encoded
 from PIL import Image
 
 from mixnmatch.data.contact import captions, contact_sheet

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import MakeCub, encoded, plan_of
+from made_data import MakeCub, encoded, plan_of
 
 from mixnmatch.data import ingest as ingests
 from mixnmatch.data.info import INFO_NAME

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import encoded
+from made_data import encoded
 from PIL import ExifTags, Image
 
 from mixnmatch.data import pictures

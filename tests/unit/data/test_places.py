@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow.fs
 import pytest
-from conftest import MakeCub, encoded, plan_of
 from hypothesis import given
 from hypothesis import strategies as st
+from made_data import MakeCub, encoded, plan_of
 
 from mixnmatch.data import plan as plans
 from mixnmatch.data.fetch import local_copy

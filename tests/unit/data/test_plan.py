@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import encoded
 from hypothesis import given
 from hypothesis import strategies as st
+from made_data import encoded
 from PIL import ExifTags, Image
 
 from mixnmatch.data import plan as plans

@@ -6,7 +6,7 @@ import resource
 import shutil
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import MakeCub, read_cub
+from made_data import MakeCub, read_cub
 
 from mixnmatch.data import prepared
 from mixnmatch.data.crops import Squares, cut_squares
@@ -230,25 +230,23 @@ def test_threads_that_prepare_at_once_do_the_work_once(
     }
 
 
-def _prepare_in_a_process(path: Path, cache: str, report: Any, together: Any) -> None:
+def _meet(cache: str, together: Any) -> None:
     os.environ["MIXNMATCH_CACHE"] = cache
     torch.set_num_threads(1)
     together.wait()
+
+
+def _prepare_in_a_process(path: Path) -> tuple[int, int]:
     made = open_prepared(open_dataset(path), 32)
-    report.put((len(made.starts), int(made.pixels.long().sum())))
+    return len(made.starts), int(made.pixels.long().sum())
 
 
 def test_processes_that_prepare_at_once_agree(drawn: Dataset, cache: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    report, together = context.Queue(), context.Barrier(2)
-    arguments = (drawn.path, str(cache.parent), report, together)
-    workers = [context.Process(target=_prepare_in_a_process, args=arguments) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    answers = [report.get(timeout=500) for _ in workers]
-    for worker in workers:
-        worker.join()
-        assert worker.exitcode == 0
+    meeting = (str(cache.parent), context.Barrier(2))
+    # Of a pool one hears at once when a process of it dies.
+    with ProcessPoolExecutor(2, context, initializer=_meet, initargs=meeting) as pool:
+        answers = list(pool.map(_prepare_in_a_process, [drawn.path] * 2))
     made = open_prepared(drawn, 32)
     assert answers == [(len(made.starts), int(made.pixels.long().sum()))] * 2
     assert len(folders(cache)) == 1

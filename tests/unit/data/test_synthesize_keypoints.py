@@ -3,9 +3,9 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from conftest import UPRIGHT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_data import UPRIGHT
 
 from mixnmatch.data.drawn.keypoints import KEYPOINT_NAMES, keypoints
 from mixnmatch.data.drawn.silhouettes import SHAPE_NAMES

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import encoded
+from made_data import encoded
 from PIL import Image
 
 from mixnmatch import cli

@@ -8,8 +8,8 @@ from types import FrameType, ModuleType
 from typing import Any
 
 import numpy as np
-from conftest import encoded, rows_of
 from hypothesis import strategies as st
+from made_data import encoded, rows_of
 from scipy.io import savemat
 
 from mixnmatch.data.layouts import mat

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from annotated import listing_of, rows, write
-from conftest import encoded, plan_of
 from hypothesis import given
 from hypothesis import strategies as st
+from made_data import encoded, plan_of
 
 from mixnmatch.data.layouts import coco
 from mixnmatch.data.layouts.listing import Entry, LayoutOptions

@@ -17,9 +17,9 @@ from annotated import (
     whole_boxes,
     write,
 )
-from conftest import encoded, plan_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_data import encoded, plan_of
 from PIL import Image
 
 from mixnmatch.data.ingest import ingest

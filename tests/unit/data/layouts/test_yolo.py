@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 from annotated import listing_of, rows, write
-from conftest import encoded, rows_of
 from hypothesis import given
 from hypothesis import strategies as st
+from made_data import encoded, rows_of
 
 from mixnmatch.data.layouts import yolo
 from mixnmatch.data.layouts.known import read_source
