@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-model test-platform faults bench lint type format clean
+.PHONY: setup demo test test-model test-platform test-e2e faults bench lint type format clean
 
 setup: $(VENV)/.installed
 
@@ -22,14 +22,17 @@ demo: setup
 	$(BIN)/mixnmatch sheet models:/mixnmatch-demo@champion data/demo --out runs/demo/sheet.png
 	$(BIN)/platform champion mixnmatch-demo
 
-# `make -j2 --output-sync test` does both at once, as CI does: the second one waits a lot.
-test: test-model test-platform
+# `make -j2 --output-sync test` does two at once, as CI does.
+test: test-model test-platform test-e2e
 
 test-model: setup
 	$(BIN)/pytest tests/unit tests/parity
 
 test-platform: setup
-	$(BIN)/pytest tests/integration tests/faults tests/e2e -m "not slow"
+	$(BIN)/pytest tests/integration tests/faults -m "not slow"
+
+test-e2e: setup
+	$(BIN)/pytest tests/e2e -m "not slow"
 
 # What is killed, and what that costs: the whole table.
 faults: setup

@@ -8,7 +8,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 from mixnmatch.data.pictures import read_upright
 from mixnmatch.errors import DataError
 
-_SIDE = 384
+DRAWING_SIDE = 384
 """Pixels in which outlines are filled."""
 _INK = 48
 """How much a line's grey differs from the paper's, of 255."""
@@ -16,23 +16,35 @@ _BODY = (128, 128, 128)
 
 
 def read_drawing(path: Path, *, fill: bool = False, trim: bool = False) -> Image.Image:
-    """Read a drawing; transparent parts are white paper.
-
-    Args:
-        path: A picture of lines on paper.
-        fill: Fill what the lines enclose; see ``fill_outlines``.
-        trim: Cut to the square about the lines; see ``trim_paper``.
+    """Read a drawing from a file, made ready as ``ready_drawing`` says.
 
     Raises:
         DataError: If it cannot be read, or has no lines to trim to, or none that enclose.
     """
-    drawing = read_upright(path, _SIDE)
-    drawing.thumbnail((4 * _SIDE, 4 * _SIDE))
+    return ready_drawing(read_upright(path, DRAWING_SIDE), str(path), fill=fill, trim=trim)
+
+
+def ready_drawing(
+    drawing: Image.Image, source: str, *, fill: bool = False, trim: bool = False
+) -> Image.Image:
+    """A drawing as the shape of a mix.
+
+    Args:
+        drawing: Lines on paper, RGB; of at least ``DRAWING_SIDE`` pixels, if it has them.
+        source: Its name, for messages.
+        fill: Fill what the lines enclose; see ``fill_outlines``.
+        trim: Cut to the square about the lines; see ``trim_paper``.
+
+    Raises:
+        DataError: If it has no lines to trim to, or none that enclose.
+    """
+    drawing = drawing.copy()  # as `thumbnail` works in place
+    drawing.thumbnail((4 * DRAWING_SIDE, 4 * DRAWING_SIDE))
     if trim:
-        drawing = trim_paper(drawing, str(path))
+        drawing = trim_paper(drawing, source)
     if fill:
         # Of the size that is seen, as gaps in the lines are measured by it.
-        drawing = fill_outlines(ImageOps.fit(drawing, (_SIDE, _SIDE)), str(path))
+        drawing = fill_outlines(ImageOps.fit(drawing, (DRAWING_SIDE, DRAWING_SIDE)), source)
     return drawing
 
 

@@ -105,25 +105,23 @@ def read_upright(path: Path, side: int) -> Image.Image:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     with file, picture_errors(str(path), size):
-        # ``Image.open`` would refuse by its whole size a JPEG that is decoded at a part of it.
-        jpeg = file.seekable() and file.peek(3).startswith(b"\xff\xd8\xff")
-        with (
-            JpegImagePlugin.JpegImageFile(file)
-            if jpeg
-            else Image.open(file, formats=FORMATS) as image
-        ):
-            whole = image.size
-            image.draft(None, (_SPARE * side, _SPARE * side))
-            # The decoder holds all of a progressive JPEG, whatever size it gives.
-            if image.size != whole and "progressive" not in image.info:
-                check_pixels(whole, str(path), REDUCED_JPEG_PIXELS)
-            else:
-                check_pixels(whole, str(path))
-            image.load()
-            turn = _turn(image)  # only now does Pillow know that of a TIFF
-            # Before, for memory; after, for the modes that cannot be averaged before.
-            picture = _reduced(to_rgb(_reduced(image, side)), side)
-            return picture if turn is None else picture.transpose(turn)
+        return _upright(file, str(path), side)
+
+
+def decode_upright(data: bytes, source: str, side: int, most: int | None = None) -> Image.Image:
+    """Decode a picture to RGB as ``read_upright`` reads a file.
+
+    Args:
+        data: An encoded picture of one of ``FORMATS``.
+        source: Its name, for messages.
+        side: Pixels that the short side must keep, if the picture has them.
+        most: Pixels accepted, if fewer than ``read_upright`` accepts.
+
+    Raises:
+        DataError: As ``read_upright``.
+    """
+    with picture_errors(source, len(data)):
+        return _upright(io.BytesIO(data), source, side, most)
 
 
 def check_pixels(size: tuple[int, int], source: str, most: int | None = None) -> None:
@@ -223,6 +221,32 @@ def encode_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _upright(
+    file: io.BufferedReader | io.BytesIO, source: str, side: int, most: int | None = None
+) -> Image.Image:
+    # ``Image.open`` would refuse by its whole size a JPEG that is decoded at a part of it.
+    jpeg = file.seekable() and file.read(3) == b"\xff\xd8\xff"
+    if file.seekable():
+        file.seek(0)
+    with (
+        JpegImagePlugin.JpegImageFile(file) if jpeg else Image.open(file, formats=FORMATS) as image
+    ):
+        whole = image.size
+        if most is not None:
+            check_pixels(whole, source, most)
+        image.draft(None, (_SPARE * side, _SPARE * side))
+        # The decoder holds all of a progressive JPEG, whatever size it gives.
+        if image.size != whole and "progressive" not in image.info:
+            check_pixels(whole, source, REDUCED_JPEG_PIXELS)
+        else:
+            check_pixels(whole, source)
+        image.load()
+        turn = _turn(image)  # only now does Pillow know that of a TIFF
+        # Before, for memory; after, for the modes that cannot be averaged before.
+        picture = _reduced(to_rgb(_reduced(image, side)), side)
+        return picture if turn is None else picture.transpose(turn)
 
 
 def _reduced(image: Image.Image, side: int) -> Image.Image:

@@ -33,6 +33,7 @@ __all__ = [
     "fetched",
     "known_model",
     "local_folder",
+    "named_version",
     "registered_model",
 ]
 
@@ -67,23 +68,38 @@ def fetch_release(uri: str, store: str | None = None) -> Path:
 
     Arguments and errors are those of ``fetch_model``.
     """
+    store = store or tracking_uri(home_folder())
+    version = named_version(uri, store)
+    with mlflow_errors(f"{uri} cannot be fetched from {store}", ModelError):
+        location = artifact_uri(connect_existing(store), version.source)
+    local = local_folder(location)
+    if local is None:
+        return _cached(location, store, version.name, int(version.version))
+    if not local.is_dir():
+        raise ModelError(f"{uri} lies in {local}, which is not on this machine or was deleted")
+    return local
+
+
+def named_version(uri: str, store: str) -> Any:
+    """MLflow's entry of the version that an address stands for now.
+
+    Args:
+        uri: As of ``fetch_model``.
+        store: Tracking URI.
+
+    Raises:
+        ModelError: If there is no such model, alias or version.
+        InputError: If the MLflow store is away.
+    """
     match = MODEL_URI.fullmatch(uri)
     if match is None:
         raise ModelError(
             f"{uri!r} names no model: write models:/NAME@ALIAS, models:/NAME/VERSION or "
             "models:/NAME for the latest version"
         )
-    store = store or tracking_uri(home_folder())
     client = connect_existing(store)
-    with mlflow_errors(f"{uri} cannot be fetched from {store}", ModelError):
-        version = _version(client, store, **match.groupdict())
-        location = artifact_uri(client, version.source)
-    local = local_folder(location)
-    if local is None:
-        return _cached(location, store, match["name"], int(version.version))
-    if not local.is_dir():
-        raise ModelError(f"{uri} lies in {local}, which is not on this machine or was deleted")
-    return local
+    with mlflow_errors(f"{uri} cannot be looked up in {store}", ModelError):
+        return _version(client, store, **match.groupdict())
 
 
 def bundle_in(folder: Path) -> Path:

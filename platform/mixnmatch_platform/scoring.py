@@ -70,15 +70,15 @@ class Scorer:
     def _read(self, table: "pd.DataFrame", column: str) -> "Tensor":
         import torch
 
-        from mixnmatch.data.pictures import decode_whole
+        from mixnmatch.data.pictures import decode_upright
         from mixnmatch.sheets import to_tensor
 
-        rows = []
-        for number, data in enumerate(table[column]):
-            decoded = decode_whole(bytes(data), f"{column} of row {number}")
-            image = decoded.image if decoded.turn is None else decoded.image.transpose(decoded.turn)
-            rows.append(to_tensor(image, self.mixer.image_size))
-        return torch.cat(rows)
+        side = self.mixer.image_size
+        pictures = [
+            decode_upright(bytes(data), f"{column} of row {number}", side)
+            for number, data in enumerate(table[column])
+        ]
+        return torch.cat([to_tensor(picture, side) for picture in pictures])
 
 
 def _load_pyfunc(data_path: str) -> Scorer:

@@ -1,8 +1,10 @@
 """What the platform's tests train, on the data set that all suites share."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from mixnmatch.config import RunConfig
 from mixnmatch.data.store import Dataset
@@ -28,3 +30,15 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("store")
     Tracking(f"sqlite:///{home}/mlflow.db", "exp").check()
     return home / "mlflow.db"
+
+
+@pytest.fixture
+def tracking(tmp_path: Path, empty_store: Path) -> Tracking:
+    (tmp_path / "runs").mkdir()
+    shutil.copy(empty_store, tmp_path / "runs")
+    return Tracking.at(tmp_path / "runs", "exp")
+
+
+@pytest.fixture
+def client(tracking: Tracking) -> MlflowClient:
+    return MlflowClient(tracking_uri=tracking.uri)

@@ -43,11 +43,6 @@ def tracking(home: Path) -> Tracking:
 
 
 @pytest.fixture
-def client(tracking: Tracking) -> MlflowClient:
-    return MlflowClient(tracking_uri=tracking.uri)
-
-
-@pytest.fixture
 def out(home: Path) -> Path:
     return home / "exp" / "run"
 

@@ -272,6 +272,7 @@ def test_figures_of_both_replicas(running: Running) -> None:
         page = requests.get(f"{running.plan.url}/metrics").text
         lines = [line for line in page.splitlines() if line.startswith("mixnmatch_model_version{")]
         assert all(any(f'replica="{name}"' in line for line in lines) for name in names)
+        assert "# TYPE mixnmatch_refused_requests_total counter" in page
 
 
 def test_a_second_service_is_refused(running: Running) -> None:

@@ -30,18 +30,6 @@ def no_settings() -> Iterator[None]:
 
 
 @pytest.fixture
-def tracking(tmp_path: Path, empty_store: Path) -> Tracking:
-    (tmp_path / "runs").mkdir()
-    shutil.copy(empty_store, tmp_path / "runs")
-    return Tracking.at(tmp_path / "runs", "exp")
-
-
-@pytest.fixture
-def client(tracking: Tracking) -> MlflowClient:
-    return MlflowClient(tracking_uri=tracking.uri)
-
-
-@pytest.fixture
 def run_id(tracking: Tracking) -> str:
     return tracking.start_run("warm-owl", tags={}, params={})
 

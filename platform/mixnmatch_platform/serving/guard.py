@@ -8,13 +8,16 @@ anything, so such a request can be given to another replica; that is done here, 
 import json
 from collections.abc import Callable
 
+from prometheus_client import CollectorRegistry, Counter
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mixnmatch_platform.serving.limits import MIB, Limits
+from mixnmatch_platform.serving.metrics import page_of
 
 __all__ = ["MARK", "Guard", "middlewares"]
 
+METRICS = "/metrics"
 MARK = b"x-replica"
 """Header of each answer that a replica has made itself."""
 PASSED = {b"accept", b"authorization", b"content-length", b"content-type", b"host"}
@@ -46,6 +49,13 @@ class Guard:
         self._limits = limits or Limits()
         self._held_bytes = held_bytes
         self._held = 0
+        self._registry = CollectorRegistry()
+        self._refused = Counter(
+            "mixnmatch_refused_requests",
+            "Requests that no replica has answered.",
+            ["status"],
+            registry=self._registry,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
@@ -54,7 +64,7 @@ class Guard:
             return
         most = self._limits.body_bytes
         if _length(scope) > most:
-            await _refuse(send, 413, f"the request has more than {most} bytes: send less")
+            await self._refuse(send, 413, f"the request has more than {most} bytes: send less")
             return
         body = _Body(receive, most=most, room=self._room)
         answer: list[Message] = []
@@ -72,14 +82,37 @@ class Guard:
         finally:
             self._held -= body.size
         if body.too_large:
-            await _refuse(send, 413, f"the request has more than {most} bytes: send less")
+            await self._refuse(send, 413, f"the request has more than {most} bytes: send less")
         elif body.no_room:
-            await _refuse(send, 503, "too many large requests at once: try again in a moment")
+            await self._refuse(send, 503, "too many large requests at once: try again in a moment")
         elif not _is_whole(answer):
             if not body.disconnected:
-                await _refuse(send, 503, "the replica that worked on it ended: try again")
+                await self._refuse(send, 503, "the replica that worked on it ended: try again")
+        elif any(name.lower() == MARK for name, _ in answer[0]["headers"]):
+            if scope["path"] == METRICS and answer[0]["status"] == 200:
+                answer = _longer(answer, page_of({"proxy": self._registry.collect()}))
+            for message in answer:
+                await send(message)
         else:
-            await _pass_on(answer, send)
+            await self._say_why(answer[0]["status"], send)
+
+    async def _say_why(self, status: int, send: Send) -> None:
+        """Refuse in place of a proxy, whose words are for whoever knows Ray Serve."""
+        if status == 408:
+            await self._refuse(send, 504, "it took too long: ask for less, or try again later")
+        elif status == 404:
+            await self._refuse(send, 503, "no model is served yet: try again in a moment")
+        else:
+            await self._refuse(send, 503, "too many requests wait: try again in a moment")
+
+    async def _refuse(self, send: Send, status: int, line: str) -> None:
+        self._refused.labels(status).inc()
+        body = json.dumps({"error": line}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        if status == 503:
+            headers.append((b"retry-after", b"%d" % RETRY_SECONDS))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     def _room(self, size: int) -> bool:
         """Whether there is room for more of a body, which then counts."""
@@ -142,25 +175,12 @@ def _is_whole(answer: list[Message]) -> bool:
     return bool(answer) and not answer[-1].get("more_body", answer[-1]["type"].endswith("start"))
 
 
-async def _pass_on(answer: list[Message], send: Send) -> None:
-    start = answer[0]
-    if any(name.lower() == MARK for name, _ in start["headers"]):
-        for message in answer:
-            await send(message)
-        return
-    # A proxy's own words, for whoever knows Ray Serve.
-    if start["status"] == 408:
-        await _refuse(send, 504, "it took too long: ask for less, or try again later")
-    elif start["status"] == 404:
-        await _refuse(send, 503, "no model is served yet: try again in a moment")
-    else:
-        await _refuse(send, 503, "too many requests wait: try again in a moment")
-
-
-async def _refuse(send: Send, status: int, line: str) -> None:
-    body = json.dumps({"error": line}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if status == 503:
-        headers.append((b"retry-after", b"%d" % RETRY_SECONDS))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _longer(answer: list[Message], more: bytes) -> list[Message]:
+    """An answer with something after its end."""
+    start, *bodies = answer
+    body = b"".join(message.get("body", b"") for message in bodies) + more
+    headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
+    return [
+        {**start, "headers": [*headers, (b"content-length", b"%d" % len(body))]},
+        {"type": "http.response.body", "body": body},
+    ]

@@ -6,8 +6,7 @@ from pathlib import Path
 from mixnmatch.bundle import load_bundle
 from mixnmatch.errors import ModelError
 from mixnmatch.mixer import Mixer
-from mixnmatch_platform.registry import MODEL_URI, fetch_model, registered_model
-from mixnmatch_platform.store import connect_existing, mlflow_errors
+from mixnmatch_platform.registry import MODEL_URI, fetch_model, named_version
 
 __all__ = ["Served", "resolve"]
 
@@ -62,14 +61,6 @@ def resolve(model: str, store: str) -> Served:
     match = MODEL_URI.fullmatch(model)
     if match is None or not (match["alias"] or match["version"]):
         raise ModelError(f"{model!r}: write models:/NAME@ALIAS or models:/NAME/VERSION")
-    name, version = match["name"], match["version"]
-    if version is None:
-        client = connect_existing(store)
-        with mlflow_errors(f"{model} cannot be looked up in {store}", ModelError):
-            found = registered_model(client, name)
-        if found is None or match["alias"] not in found.aliases:
-            what = f"no model {name!r}" if found is None else f"no alias {match['alias']!r}"
-            raise ModelError(f"{model}: there is {what} in {store}")
-        version = found.aliases[match["alias"]]
-    number = int(version)
+    version = named_version(model, store)
+    name, number = version.name, int(version.version)
     return Served(name=name, version=number, source=f"models:/{name}/{number}", store=store)

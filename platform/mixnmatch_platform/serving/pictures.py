@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from mixnmatch.animation import Frame, read_frames, save_animation
-from mixnmatch.data.pictures import FORMATS, check_pixels, picture_errors
-from mixnmatch.errors import DataError
+from mixnmatch.data.pictures import decode_upright
+from mixnmatch.drawing import DRAWING_SIDE, ready_drawing
+from mixnmatch.errors import DataError, InputError
 from mixnmatch.mixer import Mixer
 from mixnmatch.sheets import to_picture, to_tensor
 from mixnmatch_platform.serving.limits import Limits
@@ -46,10 +46,11 @@ def read_upload(
     Raises:
         DataError: If it is no picture, damaged or too large, or a drawing without an outline.
     """
-    with _as_file(data, field) as path:
-        with picture_errors(field, len(data)), Image.open(path, formats=FORMATS) as image:
-            check_pixels(image.size, field, limits.pixels)
-        return mixer.read_drawing(path, fill=True, trim=True) if sketch else mixer.read(path)
+    side = DRAWING_SIDE if sketch else mixer.image_size
+    picture = decode_upright(data, field, side, limits.pixels)
+    if sketch:
+        picture = ready_drawing(picture, field, fill=True, trim=True)
+    return to_tensor(picture, mixer.image_size)
 
 
 def read_film(data: bytes, field: str, side: int, limits: Limits) -> Film:
@@ -109,8 +110,6 @@ def _folder() -> Iterator[Path]:
 
 @contextmanager
 def _without_folder(folder: Path) -> Iterator[None]:
-    from mixnmatch.errors import InputError
-
     try:
         yield
     except InputError as error:

@@ -1,13 +1,11 @@
 """A store with runs as training leaves them, of a model so small that it mixes in no time."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 
 from mixnmatch.bundle import ModelBundle, save_bundle
 from mixnmatch.config import EvaluationConfig, ModelConfig, RunConfig
@@ -63,19 +61,12 @@ def make_bundle() -> Callable[[Path], Path]:
     return _make_bundle
 
 
-@pytest.fixture
-def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Tracking:
+@pytest.fixture(autouse=True)
+def its_own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands and releases find this store, and nothing of the user's."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MIXNMATCH_HOME", str(tmp_path / "runs"))
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
-    (tmp_path / "runs").mkdir()
-    shutil.copy(empty_store, tmp_path / "runs")
-    return Tracking.at(tmp_path / "runs", "exp")
-
-
-@pytest.fixture
-def client(tracking: Tracking) -> MlflowClient:
-    return MlflowClient(tracking_uri=tracking.uri)
 
 
 @pytest.fixture

@@ -10,7 +10,13 @@ from made_data import encoded
 from PIL import ExifTags, Image
 
 from mixnmatch.data import pictures
-from mixnmatch.data.pictures import decode_picture, encode_png, read_upright, to_rgb
+from mixnmatch.data.pictures import (
+    decode_picture,
+    decode_upright,
+    encode_png,
+    read_upright,
+    to_rgb,
+)
 from mixnmatch.errors import DataError
 
 
@@ -137,6 +143,7 @@ def test_large_pictures_are_reduced_to_what_they_show(mode: str, form: str, tmp_
     whole = decode_picture(path.read_bytes(), "x").resize(read.size, Image.Resampling.BOX)
     assert read.mode == "RGB"
     assert 64 <= min(read.size) < 128
+    assert decode_upright(path.read_bytes(), "a", 8).tobytes() == read.tobytes()
     assert np.abs(np.asarray(read, int) - np.asarray(whole, int)).mean() < 2.5
 
 

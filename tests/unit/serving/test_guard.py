@@ -105,3 +105,21 @@ def test_all_bodies_together_have_a_limit() -> None:
     answer = ask(Proxy(200), held=499)
     assert answer.status == 503
     assert json.loads(answer.body)["error"].startswith("too many large requests")
+
+
+def test_refusals_are_counted_beside_the_figures_of_the_replicas() -> None:
+    guard = Guard(Proxy(408, 503, 503, 200, 422), LIMITS)
+
+    async def ask_all() -> list[Answer]:
+        asked = [await ask_app(guard, "POST", "/mix") for _ in range(3)]
+        asked.append(await ask_app(guard, "POST", "/mix", data=b"x" * 1001))
+        return [*asked, *[await ask_app(guard, "GET", "/metrics") for _ in range(2)]]
+
+    *refused, page, failed = asyncio.run(ask_all())
+    assert [answer.status for answer in refused] == [504, 503, 503, 413]
+    assert page.body.startswith(b"some more# HELP mixnmatch_refused_requests_total")
+    assert page.headers["content-length"] == str(len(page.body))
+    for status, count in (("504", 1), ("503", 2), ("413", 1)):
+        line = f'mixnmatch_refused_requests_total{{replica="proxy",status="{status}"}} {count}.0'
+        assert line in page.body.decode().splitlines()
+    assert (failed.status, failed.body) == (422, b"some more")
