@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 
 from mixnmatch import __version__
-from mixnmatch.errors import MixNMatchError
+from mixnmatch.errors import MixNMatchError, without_passwords
 
 COMMANDS = (
     "data",
@@ -92,7 +92,7 @@ def _describe(error: OSError) -> str:
 
 
 def _complain(program: str, message: str, status: int) -> int:
-    line = " ".join(message.split())
+    line = without_passwords(" ".join(message.split()))
     print(f"{program}: error: {line}", file=sys.stderr)
     return status
 

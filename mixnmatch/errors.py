@@ -12,6 +12,10 @@
 Every message is one line that names the thing, its value and what would be right.
 """
 
+import re
+
+_USER_AND_PASSWORD = re.compile(r"://[^@/\s]*@")
+
 
 class MixNMatchError(Exception):
     """Base of all errors that this project raises on purpose."""
@@ -49,3 +53,8 @@ class Stopped(MixNMatchError):  # noqa: N818  it is no error, but ends work as o
     """Work that was asked to end before its end; what it had done is saved."""
 
     exit_status = 143  # as of a process that SIGTERM ended
+
+
+def without_passwords(text: str) -> str:
+    """A text to show, in which addresses have lost their user and password."""
+    return _USER_AND_PASSWORD.sub("://…@", text)

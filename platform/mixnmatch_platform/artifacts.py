@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mixnmatch_platform.store import storage_errors
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -25,26 +27,32 @@ class LoggedPicture:
 
 
 def read_artifact(client: "MlflowClient", run_id: str, path: str) -> bytes | None:
-    """The content of a file, None where the run has none of that name or it cannot be fetched.
+    """The content of a file, None where the run has none of that name.
 
     Args:
         client: Of the store.
         run_id: The run.
         path: Among its artifacts.
+
+    Raises:
+        RunError: If it cannot be fetched.
     """
-    with tempfile.TemporaryDirectory(prefix="mixnmatch-") as work:
-        try:
-            return Path(client.download_artifacts(run_id, path, work)).read_bytes()
-        except Exception:  # each kind of storage raises errors of its own
+    doing = f"{path} of run {run_id} cannot be fetched"
+    with storage_errors(doing), tempfile.TemporaryDirectory(prefix="mixnmatch-") as work:
+        folder = path.rpartition("/")[0] or None
+        if path not in {item.path for item in client.list_artifacts(run_id, folder)}:
             return None
+        return Path(client.download_artifacts(run_id, path, work)).read_bytes()
 
 
 def last_picture(client: "MlflowClient", run_id: str, series: str) -> LoggedPicture | None:
-    """The latest picture of a series that a run has recorded, None where there is none."""
-    try:
+    """The latest picture of a series that a run has recorded, None where there is none.
+
+    Raises:
+        RunError: If it cannot be fetched.
+    """
+    with storage_errors(f"pictures of run {run_id} cannot be fetched"):
         paths = [item.path for item in client.list_artifacts(run_id, "images")]
-    except Exception:  # each kind of storage raises errors of its own
-        return None
     steps = {}
     for path in paths:
         found = _PICTURE.match(Path(path).name)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixnmatch.bundle import bundle_metrics
+from mixnmatch.errors import without_passwords
 from mixnmatch.metrics.disentanglement import FACTORS
 from mixnmatch_platform.promotion.decisions import CHAMPION
 from mixnmatch_platform.registry import fetch_model
@@ -101,9 +102,9 @@ def describe_champion(champion: ChampionCard) -> str:
         if (now := metrics.get(name)) is None:
             continue
         lines.append(f"{name} {now:.1f} (untrained {before:.1f}, {before / now:.1f} times as far)")
-    if champion.store.startswith("http"):
-        lines.append(f"look at it  {champion.store}")
+    store = without_passwords(champion.store)
+    if store.startswith("http"):
+        lines.append(f"look at it  {store}")
     else:
-        store = f"--backend-store-uri {champion.store}"
-        lines.append(f"look at it  mlflow ui --host 127.0.0.1 {store}")
+        lines.append(f"look at it  mlflow ui --host 127.0.0.1 --backend-store-uri {store}")
     return "\n".join(lines)

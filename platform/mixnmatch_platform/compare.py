@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mixnmatch.errors import InputError
+from mixnmatch.errors import InputError, without_passwords
 from mixnmatch.metrics.figures import Figure, recorded
 from mixnmatch_platform.directions import Mode, known_mode
 from mixnmatch_platform.listing import RunRow, is_usual, read_runs, row_of
@@ -36,6 +36,8 @@ __all__ = [
     "read_experiment",
 ]
 
+FINISHED = "FINISHED"
+"""MLflow's status of a run whose last part came to its end, or was asked to end."""
 ON_THE_WAY = "training/"
 """Beginning of figures that are measured within the training, and are what they say at any time."""
 UNKNOWN = "not recorded"
@@ -69,7 +71,7 @@ class RunRecord:
 
     @property
     def ended(self) -> bool:
-        """Whether it came to its end."""
+        """Whether it came to its end, be it that it was then trained on."""
         return bool(self.stages)
 
     def figure(self, metric: str) -> Figure | None:
@@ -102,8 +104,12 @@ class Experiment:
 
     @cached_property
     def protocols(self) -> dict[str, int]:
-        """How many runs that came to their end were measured each way, the most frequent first."""
-        return dict(Counter(run.protocol for run in self.runs if run.ended).most_common())
+        """How many runs that came to their end were measured each way, the most frequent first.
+
+        Those that tell none are last: they need not even agree with each other.
+        """
+        counts = Counter(run.protocol for run in self.runs if run.ended).most_common()
+        return dict(sorted(counts, key=lambda each: each[0] == UNKNOWN))
 
     @cached_property
     def ranked(self) -> tuple[RunRecord, ...]:
@@ -122,8 +128,7 @@ class Experiment:
         for run in self.ranked:
             figures = [run.figure(goal.metric) for goal in self.objectives]
             known = [figure.value for figure in figures if figure is not None]
-            bounds = (constraint.violation(run.metrics) for constraint in self.constraints)
-            if len(known) == len(figures) and all(bound <= 0 for bound in bounds):
+            if len(known) == len(figures) and self.is_within(run):
                 values[run.row.run_id] = known
         candidates = [run for run in self.ranked if run.row.run_id in values]
         places = front(list(values.values()), [goal.mode for goal in self.objectives])
@@ -142,6 +147,15 @@ class Experiment:
         found = {name for run in self.runs if run.ended for name in run.metrics}
         objectives = [goal.metric for goal in self.objectives]
         return list(dict.fromkeys([*objectives, *sorted(filter(is_usual, found))]))
+
+    @property
+    def shown_uri(self) -> str:
+        """The store, for people: without a password."""
+        return without_passwords(self.uri)
+
+    def is_within(self, run: RunRecord) -> bool:
+        """Whether a run keeps to all constraints."""
+        return all(constraint.violation(run.metrics) <= 0 for constraint in self.constraints)
 
     def chance(self, metric: str) -> float | None:
         """What a model that knows nothing gets, where the ranked runs know it."""

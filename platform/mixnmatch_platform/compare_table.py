@@ -3,6 +3,7 @@
 import csv
 import difflib
 import io
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from mixnmatch.errors import InputError
 from mixnmatch.metrics.figures import Figure
 from mixnmatch.metrics.report import ARROWS, finite_or_null, shown
 from mixnmatch.metrics.report import columns as aligned
-from mixnmatch_platform.compare import Experiment, RunRecord
+from mixnmatch_platform.compare import FINISHED, Experiment, RunRecord
 from mixnmatch_platform.directions import known_mode
 from mixnmatch_platform.importance import Importance
 
@@ -172,9 +173,15 @@ def short(key: str) -> str:
 
 
 def heads(columns: Sequence[str]) -> list[str]:
-    """What is written above the columns: short names, with the direction of figures."""
-    names = [f"{short(column)} {_ARROWS[known_mode(column)]}".rstrip() for column in columns]
-    return [name.replace("device_hours", "device h") for name in names]
+    """What is written above the columns: short names, with the direction of figures.
+
+    Where two would be alike, as of ``stage1.steps`` and ``stage2.steps``, they stay whole.
+    """
+    counts = Counter(map(short, columns))
+    names = [short(column) if counts[short(column)] == 1 else column for column in columns]
+    arrows = [_ARROWS[known_mode(column)] for column in columns]
+    heads = [f"{name} {arrow}".rstrip() for name, arrow in zip(names, arrows, strict=True)]
+    return [head.replace("device_hours", "device h") for head in heads]
 
 
 def cells(run: RunRecord, columns: Sequence[str]) -> list[str]:
@@ -188,7 +195,7 @@ def cells(run: RunRecord, columns: Sequence[str]) -> list[str]:
 
 def state(experiment: Experiment, run: RunRecord) -> str:
     """What is to be said of a run that did not come to its end, or is not ranked; else nothing."""
-    if run.ended:
+    if run.ended and run.row.status == FINISHED:
         return "" if run in experiment.ranked else "measured otherwise"
     return ": ".join(filter(None, (run.row.status.lower(), run.row.reason)))
 

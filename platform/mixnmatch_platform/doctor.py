@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import platform
-import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -198,12 +197,11 @@ def _tracking(home: Path) -> Iterator[Finding]:
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         yield Finding(name="tracking", state="ok", said=f"{uri} will be made by the first run")
         return
-    hidden = re.sub(r"://[^@/]*@", "://…@", uri)
     try:
         connect(uri)
-        yield Finding(name="tracking", state="ok", said=f"{hidden} answers")
+        yield Finding(name="tracking", state="ok", said=f"{without_passwords(uri)} answers")
     except MixNMatchError as error:
-        said = re.sub(r"://[^@/]*@", "://…@", one_line(error))
+        said = without_passwords(one_line(error))
         mend = "start its server, or correct or unset MLFLOW_TRACKING_URI"
         yield Finding(name="tracking", state="bad", said=said, mend=mend)
 

@@ -8,7 +8,7 @@ from mixnmatch_platform.artifacts import LoggedPicture, last_picture
 from mixnmatch_platform.compare import Experiment, RunRecord
 from mixnmatch_platform.importance import Importance, importance
 from mixnmatch_platform.space import Objective
-from mixnmatch_platform.store import connect_existing, mlflow_errors
+from mixnmatch_platform.store import connect_existing, is_number, mlflow_errors
 from mixnmatch_platform.views import SERIES
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def gather(experiment: Experiment, *, best: int) -> Report:
 
 def _curve(client: "MlflowClient", run: RunRecord, goal: Objective) -> Curve:
     history = client.get_metric_history(run.row.run_id, goal.metric)
-    by_step = {metric.step: float(metric.value) for metric in history}
+    by_step = {metric.step: metric.value for metric in history if is_number(metric.value)}
     return Curve(run=run, points=[(_images(run, step), by_step[step]) for step in sorted(by_step)])
 
 

@@ -1,13 +1,12 @@
 """What an experiment came to, in sentences; they are plain text."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 from shlex import quote
 
-from mixnmatch.metrics.figures import Figure
+from mixnmatch.metrics.figures import Figure, noise_between
 from mixnmatch.metrics.report import shown, shown_interval
-from mixnmatch_platform.compare import Experiment, RunRecord
+from mixnmatch_platform.compare import FINISHED, Experiment, RunRecord
 from mixnmatch_platform.importance import Importance
 from mixnmatch_platform.report import Report
 from mixnmatch_platform.space import Objective
@@ -34,8 +33,12 @@ def summary(report: Report) -> Iterator[str]:
 
 
 def failures(experiment: Experiment) -> list[RunRecord]:
-    """Runs that ended before their end, or were stopped."""
-    return [run for run in experiment.runs if not run.ended and run.row.status != "RUNNING"]
+    """Runs that ended before their end, or were stopped; one may have figures of before."""
+    return [
+        run
+        for run in experiment.runs
+        if run.row.status != "RUNNING" and not (run.ended and run.row.status == FINISHED)
+    ]
 
 
 def commands(report: Report) -> list[tuple[str, str]]:
@@ -55,17 +58,17 @@ def commands(report: Report) -> list[tuple[str, str]]:
     look = "Look at curves and pictures in MLflow"
     if experiment.uri.startswith("http"):
         found.append(
-            (look, view_address(experiment.uri, experiment.experiment_id, experiment.name))
+            (look, view_address(experiment.shown_uri, experiment.experiment_id, experiment.name))
         )
     else:
-        server = f"mlflow server --host 127.0.0.1 --backend-store-uri {experiment.uri}"
+        server = f"mlflow server --host 127.0.0.1 --backend-store-uri {experiment.shown_uri}"
         found.append((f"{look}, at http://127.0.0.1:5000", server))
     return found
 
 
 def _counts(experiment: Experiment) -> str:
     states = Counter(
-        "finished" if run.ended else run.row.status.lower().replace("finished", "stopped early")
+        run.row.status.lower() if run.ended or run.row.status != FINISHED else "stopped early"
         for run in experiment.runs
     )
     counts = ", ".join(f"{number} {state}" for state, number in states.items())
@@ -79,9 +82,11 @@ def _counts(experiment: Experiment) -> str:
 
 
 def _best(experiment: Experiment, goal: Objective) -> Iterator[str]:
-    known = [(run, figure) for run in experiment.ranked if (figure := run.figure(goal.metric))]
+    within = (run for run in experiment.ranked if experiment.is_within(run))
+    known = [(run, figure) for run in within if (figure := run.figure(goal.metric))]
     if not known:
-        yield f"No run has come to a {goal.metric} yet."
+        bounds = " within the bounds" if experiment.constraints else ""
+        yield f"No run has come to a {goal.metric}{bounds} yet."
         return
     sign = 1 if goal.mode == "min" else -1
     known.sort(key=lambda pair: sign * pair[1].value)
@@ -101,12 +106,10 @@ def _best(experiment: Experiment, goal: Objective) -> Iterator[str]:
 
 def _apart(first: Figure, second: Figure) -> str:
     """Whether the measurement tells two figures apart, where that is known."""
-    reaches = [
-        (f.high - f.low) / 2 for f in (first, second) if f.low is not None and f.high is not None
-    ]
-    if len(reaches) < 2:
+    noise = noise_between(first, second)
+    if noise is None:
         return ""
-    apart = abs(first.value - second.value) > math.hypot(*reaches)
+    apart = abs(first.value - second.value) > noise
     return ", which is clearly behind" if apart else ", which the measurement cannot tell from it"
 
 

@@ -18,7 +18,7 @@ __all__ = ["COLUMNS", "PICTURE", "REQUIRED", "Scorer"]
 COLUMNS = ("background", "pose", "shape", "texture")
 """Of the input: picture files as bytes."""
 REQUIRED = ("background", "shape", "texture")
-"""Those that each row must have; the pose is the shape picture's without one."""
+"""Those that each row must have; in a row without a pose it is the shape picture's."""
 PICTURE = "picture"
 """Column of the output: PNG files as bytes."""
 
@@ -61,9 +61,10 @@ class Scorer:
             raise InputError(f"mode is {mode!r}: it must be code or feature")
         if lacking := [name for name in REQUIRED if name not in model_input]:
             raise InputError(f"column {lacking[0]} is missing: rows need {', '.join(REQUIRED)}")
-        pictures = {name: self._read(model_input, name) for name in REQUIRED}
-        given = "pose" in model_input and not model_input["pose"].isna().any()
-        pictures["pose"] = self._read(model_input, "pose") if given else pictures["shape"]
+        shape = model_input["shape"]
+        pose = model_input.get("pose", shape)
+        rows = model_input.assign(pose=pose.where(pose.notna(), shape))
+        pictures = {name: self._read(rows, name) for name in COLUMNS}
         mixed = self.mixer.mix_tensors(**pictures, mode=mode)
         return pd.DataFrame({PICTURE: [encode_png(to_picture(image)) for image in mixed]})
 

@@ -24,11 +24,13 @@ __all__ = [
     "cut_tags",
     "experiment_names",
     "home_folder",
+    "is_number",
     "mlflow_errors",
     "new_client",
     "numbers",
     "one_line",
     "probe",
+    "storage_errors",
     "tracking_uri",
 ]
 
@@ -154,6 +156,17 @@ def mlflow_errors(doing: str, kind: type[MixNMatchError] = RunError) -> Iterator
         raise kind(f"{doing}: {one_line(error)}") from error
 
 
+@contextmanager
+def storage_errors(doing: str, kind: type[MixNMatchError] = RunError) -> Iterator[None]:
+    """As ``mlflow_errors``, where artifacts go in or out: each storage has errors of its own."""
+    try:
+        yield
+    except MixNMatchError:
+        raise
+    except Exception as error:
+        raise kind(f"{doing}: {one_line(error)}") from error
+
+
 def experiment_names(client: "MlflowClient") -> dict[str, str]:
     """Names of the experiments that are not deleted, by id."""
     names: dict[str, str] = {}
@@ -182,8 +195,13 @@ def all_runs(
 
 
 def numbers(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Metrics without NaN and infinity, which SQL stores keep as the largest float."""
-    return {name: value for name, value in metrics.items() if abs(value) < sys.float_info.max}
+    """Metrics without those that are no number."""
+    return {name: value for name, value in metrics.items() if is_number(value)}
+
+
+def is_number(value: float) -> bool:
+    """Whether a metric is neither NaN nor infinity, which SQL stores keep as the largest float."""
+    return abs(value) < sys.float_info.max
 
 
 def one_line(error: BaseException) -> str:

@@ -27,6 +27,7 @@ from mixnmatch_platform.store import (
     cut_tags,
     mlflow_errors,
     new_client,
+    storage_errors,
     tracking_uri,
 )
 
@@ -146,7 +147,7 @@ class Tracking:
 
         def start() -> str:
             client = connect(self.uri)
-            with mlflow_errors(f"MLflow run {name} could not be started"):
+            with storage_errors(f"MLflow run {name} could not be started"):
                 return self._start(client, name, tags, params, token)
 
         run_id = self._patiently(start, patience_seconds)

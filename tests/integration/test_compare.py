@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import math
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from made_experiment import (
@@ -21,13 +23,20 @@ from made_experiment import (
     made_sweep,
     protocol,
 )
+from mlflow import MlflowClient
 
-from mixnmatch.errors import InputError
+from mixnmatch.errors import InputError, RunError
+from mixnmatch.metrics.protocol import PROTOCOL
 from mixnmatch_platform import cli
+from mixnmatch_platform.artifacts import read_artifact
 from mixnmatch_platform.compare import Experiment, parse_objective, read_experiment
+from mixnmatch_platform.compare_table import heads
 from mixnmatch_platform.importance import importance
 from mixnmatch_platform.pareto import front
+from mixnmatch_platform.report import gather
+from mixnmatch_platform.report_words import failures, summary
 from mixnmatch_platform.space import Objective
+from mixnmatch_platform.tracking import REASON_TAG
 
 pytestmark = pytest.mark.integration
 Say = Callable[..., str]
@@ -202,6 +211,66 @@ def test_a_protocol_is_found_in_the_files_of_older_runs(other: Made) -> None:
     (first, second) = read(other).protocols.items()
     assert first[1] == 2
     assert second[0].startswith("5,000 samples ")
+
+
+def test_runs_that_tell_no_protocol_are_not_the_yardstick(other: Made) -> None:
+    for name in ("a", "b"):
+        other.run(name, {ACCURACY: 0.9}, kind="run")
+    other.run("told", {ACCURACY: 0.5}, kind="run", measured=protocol())
+    experiment = read(other, Objective(ACCURACY, "max"))
+    assert [run.name for run in experiment.ranked] == ["told"]
+    assert list(experiment.protocols.values()) == [1, 2]
+
+
+def test_a_run_that_was_trained_on_and_failed_is_said(
+    other: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = other.run("again", {ACCURACY: 0.5}, kind="run", measured=protocol())
+    other.client.set_tag(run_id, REASON_TAG, "stage 2, step 9: out of memory")
+    other.client.set_terminated(run_id, "FAILED")
+    (run,) = failures(read(other))
+    assert run.figure(ACCURACY) is not None
+    assert cli.main(["compare", "other", "--home", str(other.home)]) == 0
+    assert "failed: stage 2, step 9: out of memory" in capsys.readouterr().out
+
+
+def test_a_report_leaves_out_what_is_no_number_and_names_the_best_within_bounds(
+    other: Made,
+) -> None:
+    other.sweep((Objective(ACCURACY, "max"),), constraints="leak at most 0.2")
+    other.run("leaks", {ACCURACY: 0.9, "leak": 0.3}, measured=protocol())
+    run_id = other.run("tight", {ACCURACY: 0.5, "leak": 0.1}, measured=protocol())
+    for step, value in ((1, math.nan), (2, math.inf)):
+        other.client.log_metric(run_id, ACCURACY, value, step=step)
+    report = gather(read(other), best=2)
+    curves = {curve.run.name: curve.points for curve in report.curves[ACCURACY]}
+    assert len(curves["tight"]) == len(curves["leaks"]) > 0
+    assert all(
+        math.isfinite(value) for points in curves.values() for point in points for value in point
+    )
+    (best,) = [line for line in summary(report) if line.startswith("The best ")]
+    assert "by tight" in best
+
+
+def test_a_file_that_cannot_be_fetched_is_not_one_that_is_not_there(other: Made) -> None:
+    run_id = other.run("a", {ACCURACY: 0.5}, kind="run", measured=protocol())
+    assert read_artifact(other.client, run_id, "no/such.json") is None
+    shutil.rmtree(other.home / "artifacts")
+    assert read_artifact(other.client, run_id, PROTOCOL) is None
+
+    class Away:
+        def list_artifacts(self, *_: object) -> Any:
+            raise ConnectionError("the bucket is away")
+
+    with pytest.raises(
+        RunError, match=r"evaluation-protocol.json of run a1 cannot be .* bucket is away"
+    ):
+        read_artifact(cast(MlflowClient, Away()), "a1", PROTOCOL)
+
+
+def test_heads_that_would_be_alike_stay_whole() -> None:
+    columns = ["stage1.steps", "stage2.steps", "model.image_size", ACCURACY]
+    assert heads(columns) == ["stage1.steps", "stage2.steps", "image_size", f"{ACCURACY} ↑"]
 
 
 @pytest.mark.parametrize(

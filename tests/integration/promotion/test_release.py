@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,18 +15,22 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from PIL import Image, ImageChops
 
 from mixnmatch.data.store import Dataset
-from mixnmatch.errors import InputError, ModelError
+from mixnmatch.errors import InputError, ModelError, RunError
 from mixnmatch.files import checksum
 from mixnmatch.mixer import Mixer
 from mixnmatch_platform import cli
 from mixnmatch_platform.promotion.gates import Verdict
 from mixnmatch_platform.promotion.release import smoke_test
 from mixnmatch_platform.promotion.request import Promotion
+from mixnmatch_platform.promotion.transfer import import_model
+from mixnmatch_platform.protocols import PROTOCOL_TAG
 from mixnmatch_platform.registry import fetch_model, fetch_release
 from mixnmatch_platform.services import free_port
+from mixnmatch_platform.store import home_folder, tracking_uri
 from mixnmatch_platform.tracking import Tracking
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("no_smoke")]
@@ -192,6 +197,11 @@ def test_export_and_import(
     assert checksum(ours / "model.safetensors") == checksum(theirs / "model.safetensors")
     assert (fetch_release("models:/theirs@champion") / "evaluation-protocol.json").is_file()
 
+    assert cli.main(["champion", "theirs"]) == 0
+    assert "untrained" not in capsys.readouterr().out
+    run = MlflowClient(tracking_uri(home_folder())).get_run(imported["run_id"])
+    assert run.data.tags[PROTOCOL_TAG].startswith("512 samples ")
+
     (out / "README.md").write_text("no card")
     with pytest.raises(ModelError, match=r"README.md is damaged"):
         raise_for(["import", str(out)])
@@ -200,6 +210,40 @@ def test_export_and_import(
         raise_for(["import", str(out)])
     with pytest.raises(ModelError, match="no such folder"):
         raise_for(["import", str(tmp_path / "none")])
+
+
+def test_an_import_takes_nothing_from_outside_and_fails_whole(
+    bundle: Path, tracking: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "key"
+    secret.write_text("secret")
+    folder = Path(shutil.copytree(bundle, tmp_path / "theirs"))
+    (folder / "README.md").symlink_to(secret)
+    with pytest.raises(ModelError, match=r"README.md lies outside of .*theirs: copy it there"):
+        import_model(folder, tracking)
+    (folder / "README.md").unlink()
+    (folder / "extra").symlink_to(secret)
+
+    client, log = MlflowClient(tracking.uri), MlflowClient.log_artifact
+    for failing, message in (
+        ("bundle.json", "theirs could not be imported: the bucket is away"),
+        ("config.json", "MLflow run theirs could not be started: the bucket is away"),
+    ):
+
+        def away(self: MlflowClient, run: str, path: str, *to: str, name: str = failing) -> None:
+            if Path(path).name == name:
+                raise ConnectionError("the bucket is away")
+            log(self, run, path, *to)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, "log_artifact", away)
+            with pytest.raises(RunError, match=message):
+                import_model(folder, tracking)
+    failed = client.search_runs(["1"])
+    assert [run.info.status for run in failed] == ["FAILED"] * 2
+    imported = import_model(folder, tracking)
+    there = client.list_artifacts(imported.run_id, "bundle")
+    assert [file.path for file in there] == ["bundle/bundle.json", "bundle/model.safetensors"]
 
 
 def raise_for(arguments: list[str]) -> None:
