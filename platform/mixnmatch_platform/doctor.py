@@ -13,7 +13,7 @@ from typing import Literal
 import psutil
 
 from mixnmatch.data.store import open_dataset
-from mixnmatch.errors import MixNMatchError
+from mixnmatch.errors import MixNMatchError, without_passwords
 from mixnmatch_platform.services import Ports, is_free, services
 from mixnmatch_platform.store import connect, one_line, tracking_uri
 

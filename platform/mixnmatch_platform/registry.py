@@ -27,11 +27,13 @@ __all__ = [
     "BUNDLE",
     "artifact_uri",
     "bundle_in",
+    "decided_versions",
     "download",
     "fetch_model",
     "fetch_release",
     "fetched",
     "known_model",
+    "known_run",
     "local_folder",
     "named_version",
     "registered_model",
@@ -155,12 +157,51 @@ def known_model(client: "MlflowClient", store: str, name: str) -> Any:
     return model
 
 
+def decided_versions(client: "MlflowClient", model: Any) -> list[Any]:
+    """Versions of a model that do not wait, oldest first; also those registered by other means.
+
+    One that waits has no files yet, and may never get any. But one that an alias names has them,
+    even where its process has died before it could say so.
+
+    Args:
+        client: Of the store.
+        model: As ``known_model`` gives it.
+    """
+    named = {int(version) for version in model.aliases.values()}
+    versions = client.search_model_versions(f"name = '{model.name}'")
+    decided = [
+        version
+        for version in versions
+        if version.tags.get(STATE_TAG) != WAITING or int(version.version) in named
+    ]
+    return sorted(decided, key=lambda version: int(version.version))
+
+
+def known_run(client: "MlflowClient", run_id: str) -> Any | None:
+    """MLflow's entry of a run, None if it was deleted for good."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
 def artifact_uri(client: "MlflowClient", source: str) -> str:
-    """Where a model version's source lies, with ``runs:/ID/PATH`` resolved."""
+    """Where a model version's source lies, with ``runs:/ID/PATH`` resolved.
+
+    Raises:
+        ModelError: If that run was deleted for good.
+    """
     if not source.startswith("runs:/"):
         return source
     run_id, _, path = source.removeprefix("runs:/").partition("/")
-    return f"{client.get_run(run_id).info.artifact_uri.rstrip('/')}/{path}"
+    run = known_run(client, run_id)
+    if run is None:
+        raise ModelError(f"{source} is gone: run {run_id} was deleted for good, with its files")
+    return f"{run.info.artifact_uri.rstrip('/')}/{path}"
 
 
 def local_folder(location: str) -> Path | None:
@@ -201,9 +242,7 @@ def _version(
         if alias not in model.aliases:
             raise ModelError(f"model {name!r} has no alias {alias!r}: {_known(model.aliases)}")
         version = model.aliases[alias]
-    found = client.search_model_versions(f"name = '{name}'")
-    # One that waits has no files yet, and may never get any.
-    versions = {int(v.version): v for v in found if v.tags.get(STATE_TAG) != WAITING}
+    versions = {int(v.version): v for v in decided_versions(client, model)}
     number = max(versions, default=0) if version is None else int(version)
     if number not in versions:
         raise ModelError(f"model {name!r} has no version {number or ''}: {_known(versions)}")

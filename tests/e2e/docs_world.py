@@ -135,7 +135,10 @@ def _make_runs(work: Path, bundle: Path, data: Dataset) -> None:
         metrics |= {"judge/held_out": 200.0}
         out = home / experiment / name / "bundle"
         known = {"kind": "factors", "count": len(data), "fingerprint": data.info.fingerprint}
-        save_bundle(replace(load_bundle(bundle), metrics=metrics, data=known), out)
+        model = replace(load_bundle(bundle), metrics=metrics, data=known)
+        with torch.no_grad():  # equal weights would be the same model
+            next(model.generator.parameters()).mul_(1 + value / 100)
+        save_bundle(model, out)
         (out / "evaluation-protocol.json").write_text(json.dumps(protocol))
         import_model(out, Tracking.at(home.absolute(), experiment), name)
     shutil.copytree(out, home / "birds" / "bundle")

@@ -35,7 +35,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--experiment", help="MLflow experiment, whose best run is taken")
+    parser.add_argument(
+        "--experiment",
+        help="MLflow experiment, whose best run is taken: of those measured as most are, or as the "
+        "gates want",
+    )
     parser.add_argument(
         "--run", dest="run_name", metavar="RUN", help="id or name of the run to take instead"
     )
@@ -60,7 +64,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="only put it up as `candidate`; it need not beat the champion",
     )
     parser.add_argument(
-        "--again", action="store_true", help="measure both again, with samples that chose neither"
+        "--again",
+        action="store_true",
+        help="measure both again, with samples that chose neither; also a run that has not "
+        "recorded the metric",
     )
     parser.add_argument(
         "--seeds", type=int, default=3, metavar="N", help="evaluations of each then (default: 3)"
@@ -77,7 +84,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_home(parser)
     parser.add_argument("--dry-run", action="store_true", help="only say what would be promoted")
     parser.add_argument(
-        "--force", action="store_true", help="replace a champion that is as good or better"
+        "--force",
+        action="store_true",
+        help="replace a champion that is as good or better, or whose files are gone",
     )
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
     parser.set_defaults(run=run)

@@ -1,19 +1,21 @@
 """What can be promoted: the best finished run of an experiment, or one that is named."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixnmatch.bundle import bundle_metrics
+from mixnmatch.bundle import DESCRIPTION, bundle_metrics
 from mixnmatch.errors import InputError, ModelError
 from mixnmatch.metrics.protocol import PROTOCOL
+from mixnmatch_platform.compare import FINISHED, RunRecord, read_experiment
 from mixnmatch_platform.directions import Mode
+from mixnmatch_platform.promotion.gates import Gates, judge_protocol
 from mixnmatch_platform.protocols import read_protocol
-from mixnmatch_platform.registry import BUNDLE, bundle_in, fetched
-from mixnmatch_platform.store import all_runs, experiment_names, numbers
+from mixnmatch_platform.registry import BUNDLE, bundle_in, fetched, known_run
+from mixnmatch_platform.store import all_runs, experiment_names
 from mixnmatch_platform.tracking import BOTH_STAGES, DATA_TAG, STAGES_TAG
 
 if TYPE_CHECKING:
@@ -44,33 +46,48 @@ class Candidate:
     """Of that data set."""
     tags: dict[str, str] = field(default_factory=dict)
     """Of its run."""
+    is_version: bool = False
+    """Whether it is a version: its run may have been trained on since, and tells of another model
+    then than the version's own files."""
 
 
 def best_run(
-    client: "MlflowClient", experiment: str, metric: str, mode: Mode, *, keep: str | None = None
+    client: "MlflowClient",
+    store: str,
+    experiment: str,
+    metric: str,
+    mode: Mode,
+    *,
+    gates: Gates,
+    keep: str | None = None,
+    said: Callable[[str], None] = lambda _: None,
 ) -> Candidate:
-    """The best finished run with both stages.
+    """The best finished run with both stages, of those that `platform compare` would rank together.
 
     Args:
         client: Of the store.
+        store: Its tracking URI.
         experiment: Name of the experiment.
         metric: The figure that decides.
         mode: Whether less or more of it is better.
+        gates: Runs that were measured as they want come before all others.
         keep: A run that wins among equals; else the first one does.
+        said: Told of runs that are not ranked.
 
     Raises:
         InputError: If there is none with a finite value.
     """
-    runs = _finished(client, experiment)
-    values = _values(runs, metric, experiment)
+    known = read_experiment(store, experiment)
+    runs = _with_figure(known.runs, metric, experiment)
+    ranked = replace(known, runs=tuple(_measured_as_wanted(client, runs, gates))).ranked
+    if len(ranked) < len(runs):
+        said(
+            f"{len(ranked)} of {len(runs)} candidates are ranked, those whose protocol is "
+            f"{ranked[0].protocol}: --run takes another"
+        )
     sign = 1 if mode == "min" else -1
-
-    def rank(run: Any) -> tuple[float, bool, int]:
-        run_id = run.info.run_id
-        return sign * values[run_id], run_id != keep, run.info.start_time
-
-    best = min((run for run in runs if run.info.run_id in values), key=rank)
-    return _candidate(best, experiment, of=len(values))
+    best = min(ranked, key=lambda run: (sign * run.metrics[metric], run.row.run_id != keep))
+    return _candidate(client.get_run(best.row.run_id), experiment, of=len(ranked))
 
 
 def named_run(client: "MlflowClient", run: str, experiment: str | None = None) -> Candidate:
@@ -89,7 +106,7 @@ def named_run(client: "MlflowClient", run: str, experiment: str | None = None) -
     where = f"experiment {experiment!r}" if experiment else "any experiment"
     if not found:
         raise InputError(f"no run {run!r} in {where}: `platform runs` lists them")
-    finished = [r for r in found if r.info.status == "FINISHED"]
+    finished = [r for r in found if r.info.status == FINISHED]
     if not finished:
         raise InputError(f"run {run!r} is {found[0].info.status}: only a FINISHED one is promoted")
     best = finished[0]
@@ -102,16 +119,11 @@ def named_run(client: "MlflowClient", run: str, experiment: str | None = None) -
 
 def of_version(client: "MlflowClient", version: Any) -> Candidate:
     """What a version of a model was promoted from, or stands for where its run is gone."""
-    from mlflow.exceptions import MlflowException
-
-    title = f"v{version.version}"
-    try:
-        run = client.get_run(version.run_id) if version.run_id else None
-    except MlflowException:  # deleted for good: the version's own files have to do
-        run = None
+    known: dict[str, Any] = {"title": f"v{version.version}", "source": version.source}
+    run = known_run(client, version.run_id) if version.run_id else None
     if run is None:
-        return Candidate(title=title, run_id=None, source=version.source, metrics={})
-    return replace(_candidate(run, ""), title=title, source=version.source)
+        return Candidate(**known, run_id=None, metrics={}, is_version=True)
+    return replace(_candidate(run, ""), **known, is_version=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +135,9 @@ class Opened:
     protocol: dict[str, Any] | None
     """How its figures were measured, where that was recorded."""
     metrics: dict[str, float]
-    """Its figures: those of its run, else of its bundle."""
+    """Its figures: those of its run, else of its bundle; of a version the other way round."""
+    sha256: str
+    """Of its weights, as its bundle has it."""
 
 
 @contextmanager
@@ -139,10 +153,14 @@ def opened(client: "MlflowClient", store: str, candidate: Candidate) -> Iterator
             raise ModelError(f"{candidate.title} has no model in {candidate.source}")
         protocol = _protocol(client, candidate, folder)
         try:
-            metrics = candidate.metrics or bundle_metrics(bundle)
-        except (OSError, ValueError) as error:
+            own = bundle_metrics(bundle)
+            sha256 = str(json.loads((bundle / DESCRIPTION).read_text("utf-8"))["sha256"])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ModelError(f"{bundle} cannot be read: {error}") from error
-        yield Opened(bundle, protocol, metrics)
+        first, second = (
+            (own, candidate.metrics) if candidate.is_version else (candidate.metrics, own)
+        )
+        yield Opened(bundle, protocol, first or second, sha256)
 
 
 def _protocol(client: "MlflowClient", candidate: Candidate, folder: Path) -> dict[str, Any] | None:
@@ -151,7 +169,9 @@ def _protocol(client: "MlflowClient", candidate: Candidate, folder: Path) -> dic
     if file.is_file():
         protocol: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return protocol
-    return None if candidate.run_id is None else read_protocol(client, candidate.run_id)
+    if candidate.run_id is None or bundle_in(folder) != folder:
+        return None
+    return read_protocol(client, candidate.run_id)
 
 
 def _candidate(run: Any, experiment: str, *, of: int = 1) -> Candidate:
@@ -168,16 +188,36 @@ def _candidate(run: Any, experiment: str, *, of: int = 1) -> Candidate:
     )
 
 
-def _finished(client: "MlflowClient", experiment: str) -> list[Any]:
-    experiment_id = _experiment_id(client, experiment)
-    finished = "attributes.status = 'FINISHED'"
-    both = f"{finished} and tags.`{STAGES_TAG}` = '{BOTH_STAGES}'"
-    runs: list[Any] = list(all_runs(client, [experiment_id], both))
-    if not runs:
-        some = client.search_runs([experiment_id], finished, max_results=1)
-        lacks = " with both stages" if some else ""
+def _with_figure(runs: Sequence[RunRecord], metric: str, experiment: str) -> list[RunRecord]:
+    """Those that may be promoted and have recorded a figure."""
+    finished = [run for run in runs if run.row.status == FINISHED and run.ended]
+    whole = [run for run in finished if run.stages == BOTH_STAGES]
+    if not whole:
+        lacks = " with both stages" if finished else ""
         raise InputError(f"experiment {experiment!r} has no finished run{lacks}: train one first")
-    return runs
+    found = [run for run in whole if metric in run.metrics]
+    if not found:
+        known = sorted({key for run in whole for key in run.metrics})
+        raise InputError(
+            f"none of the {len(whole)} candidates of {experiment!r} has a finite {metric!r}: they "
+            f"recorded {', '.join(known) or 'no metrics'}; --run with --again measures one"
+        )
+    return found
+
+
+def _measured_as_wanted(
+    client: "MlflowClient", runs: list[RunRecord], gates: Gates
+) -> list[RunRecord]:
+    """Those whose way to be measured passes the gates; all, if none does: the gates say why."""
+    if gates.protocol is None and not gates.samples:
+        return runs
+    ways = {run.protocol: run.row.run_id for run in runs}
+    passing = {
+        name
+        for name, run_id in ways.items()
+        if all(verdict.passed for verdict in judge_protocol(gates, read_protocol(client, run_id)))
+    }
+    return [run for run in runs if run.protocol in passing] or runs
 
 
 def _experiment_id(client: "MlflowClient", experiment: str) -> str:
@@ -186,18 +226,3 @@ def _experiment_id(client: "MlflowClient", experiment: str) -> str:
         known = sorted(other.name for other in client.search_experiments(max_results=50))
         raise InputError(f"no experiment {experiment!r}: known are {', '.join(known)}")
     return str(found.experiment_id)
-
-
-def _values(runs: list[Any], metric: str, experiment: str) -> dict[str, float]:
-    values = {
-        run.info.run_id: value
-        for run in runs
-        if (value := numbers(run.data.metrics).get(metric)) is not None
-    }
-    if not values:
-        known = sorted({key for run in runs for key in run.data.metrics})
-        raise InputError(
-            f"none of the {len(runs)} candidates of {experiment!r} has a finite {metric!r}: "
-            f"they recorded {', '.join(known) or 'no metrics'}"
-        )
-    return values

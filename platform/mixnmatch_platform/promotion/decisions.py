@@ -6,7 +6,8 @@ rollback, begins as a version that waits: it is decided once all earlier ones ar
 the champion looked at. The versions thus are the history as well.
 
 A process that dies while it waits stops beating; the next one in the queue deletes its version, and
-with it the right to set an alias to it, should the process only have been asleep.
+with it the right to set an alias to it, should the process only have been asleep. Where the alias
+is set already, the decision is made: its version stays, and what is left to do is done by the next.
 """
 
 import getpass
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mixnmatch.errors import RunError
 from mixnmatch_platform.registry import STATE_TAG, WAITING, registered_model
-from mixnmatch_platform.store import TAG_LENGTH, cut, one_line
+from mixnmatch_platform.store import TAG_LENGTH, cut, mlflow_errors, one_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +34,6 @@ __all__ = [
     "STATE_TAG",
     "Turn",
     "champion_version",
-    "decided_versions",
     "take_turn",
     "who",
 ]
@@ -70,6 +70,8 @@ class Turn:
         self.client = client
         self.name = name
         self.version = version
+        self.begun = False
+        """Whether an alias may have been set: an interrupted call tells nobody."""
         self.decided = False
 
     def champion(self) -> Any | None:
@@ -90,23 +92,45 @@ class Turn:
             )
 
     def crown(self) -> None:
-        """Make the version champion, and the champion the previous one."""
+        """Make the version champion, and the champion the previous one.
+
+        The first alias decides. Whoever finds that the rest was not done has the number of the
+        champion before from the version's tag.
+        """
         old = self.champion()
-        self.tag({REPLACED_TAG: "" if old is None else str(old.version), AT_TAG: _now()})
-        if old is not None:
-            self._alias(PREVIOUS, int(old.version))
+        replaced = None if old is None else int(old.version)
+        self.tag({REPLACED_TAG: "" if old is None else str(replaced), AT_TAG: _now()})
         self._alias(CHAMPION, self.version)
-        self.tag({STATE_TAG: CHAMPION})
-        self.decided = True
+        self._mark(CHAMPION, replaced)
 
     def put_up(self) -> None:
         """Make the version the candidate; the champion stays."""
         self.tag({AT_TAG: _now()})
         self._alias(CANDIDATE, self.version)
-        self.tag({STATE_TAG: CANDIDATE})
+        self._mark(CANDIDATE)
+
+    def complete(self) -> bool:
+        """Do what is left to do where an alias names the version; says whether one does."""
+        aliases = self.client.get_registered_model(self.name).aliases
+        named = {alias for alias, version in aliases.items() if int(version) == self.version}
+        if CHAMPION in named:
+            found = self.client.search_model_versions(f"name = '{self.name}'")
+            tags = {int(version.version): version.tags for version in found}
+            replaced = int(tags[self.version].get(REPLACED_TAG) or 0)
+            self._mark(CHAMPION, replaced if replaced in tags else None)
+        elif named:
+            self._mark(CANDIDATE)
+        return bool(named)
+
+    def _mark(self, state: str, replaced: int | None = None) -> None:
+        with mlflow_errors(f"{self.name} v{self.version} is {state} now, but was not marked so"):
+            if replaced is not None:
+                self._alias(PREVIOUS, replaced)
+            self.tag({STATE_TAG: state})
         self.decided = True
 
     def _alias(self, alias: str, version: int) -> None:
+        self.begun = True
         _persistently(
             lambda: self.client.set_registered_model_alias(self.name, alias, str(version))
         )
@@ -125,7 +149,8 @@ def take_turn(
 ) -> Iterator[Turn]:
     """Make a version of a model, and wait until all earlier ones are decided.
 
-    What is not decided in the block leaves no version.
+    What is not decided in the block leaves no version, but for one whose alias was just being set:
+    that is looked at by whoever is next.
 
     Args:
         client: Of the registry.
@@ -161,8 +186,9 @@ def take_turn(
         over.set()
         beating.join()
         if not turn.decided:
-            with suppress(Exception):  # else whoever is next deletes it
-                client.delete_model_version(name, str(turn.version))
+            with suppress(Exception):  # else whoever is next does it
+                if not turn.complete() and not turn.begun:
+                    client.delete_model_version(name, str(turn.version))
 
 
 def champion_version(client: "MlflowClient", name: str) -> Any | None:
@@ -171,13 +197,6 @@ def champion_version(client: "MlflowClient", name: str) -> Any | None:
     if model is None or CHAMPION not in model.aliases:
         return None
     return client.get_model_version(name, model.aliases[CHAMPION])
-
-
-def decided_versions(client: "MlflowClient", name: str) -> list[Any]:
-    """Versions that do not wait, oldest first; also those registered without this module."""
-    versions = client.search_model_versions(f"name = '{name}'")
-    known = [v for v in versions if v.tags.get(STATE_TAG) != WAITING]
-    return sorted(known, key=lambda version: int(version.version))
 
 
 def who() -> str:
@@ -218,13 +237,9 @@ def _wait_for_turn(turn: Turn, waiting: Callable[[int], None]) -> None:
 
 def _bury(turn: Turn, number: int) -> None:
     """Decide for a process that died before it could: it had set the alias, or else had not."""
-    champion = turn.champion()
-    dead = Turn(turn.client, turn.name, number)
-    if champion is not None and int(champion.version) == number:
-        dead.tag({STATE_TAG: CHAMPION})
-        return
     with suppress(Exception):  # another one in the queue may have done it
-        turn.client.delete_model_version(turn.name, str(number))
+        if not Turn(turn.client, turn.name, number).complete():
+            turn.client.delete_model_version(turn.name, str(number))
 
 
 def _beat(turn: Turn, over: threading.Event) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from mixnmatch.errors import InputError
 from mixnmatch.metrics.protocol import PROTOCOLS
 
-__all__ = ["Gates", "Requirement", "Verdict", "judge", "read_gates", "refuse"]
+__all__ = ["Gates", "Requirement", "Verdict", "judge", "judge_protocol", "read_gates", "refuse"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,8 +145,7 @@ def read_gates(file: Path | None, require: Sequence[str] = ()) -> Gates:
 def judge(
     gates: Gates,
     metrics: Mapping[str, float],
-    protocol: Mapping[str, Mapping[str, Any]] | None,
-    *,
+    *protocols: Mapping[str, Mapping[str, Any]] | None,
     licence: str | None = None,
     data_licence: str | None = None,
 ) -> list[Verdict]:
@@ -155,13 +154,28 @@ def judge(
     Args:
         gates: The gates.
         metrics: Its figures.
-        protocol: How they were measured, where that was recorded.
+        protocols: The ways they were measured, None for one that was not recorded; all must pass.
         licence: Of the model, where its card names one.
         data_licence: Of its data.
     """
     verdicts = [requirement.judge(metrics) for requirement in gates.require]
+    for protocol in protocols:
+        verdicts += judge_protocol(gates, protocol)
+    for gate, wanted, given in (
+        ("licence", gates.licence, licence),
+        ("data licence", gates.data_licence, data_licence),
+    ):
+        if wanted:
+            said = given or f"the card would name no {gate}: give --{gate.replace(' ', '-')}"
+            verdicts.append(Verdict(gate=gate, passed=given is not None, said=said))
+    return verdicts
+
+
+def judge_protocol(gates: Gates, protocol: Mapping[str, Mapping[str, Any]] | None) -> list[Verdict]:
+    """What the gates say of a way to measure; None is one that was not recorded."""
     generated = (protocol or {}).get("generated", {})
     name, samples = generated.get("protocol"), generated.get("samples")
+    verdicts = []
     if gates.protocol is not None:
         found = f"{name or 'none that has a name'}" + (f", {samples:,} samples" if samples else "")
         said = f"measured under {found}, wanted is {gates.protocol}"
@@ -172,13 +186,6 @@ def judge(
         )
         passed = (samples or 0) >= gates.samples
         verdicts.append(Verdict(gate="samples", passed=passed, said=said))
-    for gate, wanted, given in (
-        ("licence", gates.licence, licence),
-        ("data licence", gates.data_licence, data_licence),
-    ):
-        if wanted:
-            said = given or f"the card would name no {gate}: give --{gate.replace(' ', '-')}"
-            verdicts.append(Verdict(gate=gate, passed=given is not None, said=said))
     return verdicts
 
 

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mixnmatch.errors import InputError
+from mixnmatch.bundle import load_bundle
+from mixnmatch.errors import InputError, ModelError
 from mixnmatch.metrics.report import columns
 from mixnmatch_platform.promotion.decisions import (
     AT_TAG,
@@ -14,7 +15,6 @@ from mixnmatch_platform.promotion.decisions import (
     PREVIOUS,
     REPLACED_TAG,
     STATE_TAG,
-    decided_versions,
     take_turn,
 )
 from mixnmatch_platform.promotion.promote import (
@@ -24,7 +24,7 @@ from mixnmatch_platform.promotion.promote import (
     VALUE_TAG,
     WHY_TAG,
 )
-from mixnmatch_platform.registry import known_model
+from mixnmatch_platform.registry import bundle_in, decided_versions, fetched, known_model
 from mixnmatch_platform.store import connect_existing, mlflow_errors
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def history(store: str, name: str) -> list[Entry]:
     """
     client = connect_existing(store)
     with mlflow_errors(f"the history of {name} could not be read"):
-        aliases = known_model(client, store, name).aliases
-        return [_entry(version, aliases) for version in decided_versions(client, name)]
+        model = known_model(client, store, name)
+        return [_entry(version, model.aliases) for version in decided_versions(client, model)]
 
 
 def history_table(entries: list[Entry]) -> str:
@@ -139,14 +139,15 @@ def roll_back(
 
     Raises:
         InputError: If there is no champion, or nothing to go back to.
-        ModelError: If there is no such model.
+        ModelError: If there is no such model, or its earlier files are missing or damaged.
     """
     client = connect_existing(store)
     with mlflow_errors(f"{name} could not be rolled back"):
         target, champion = _target(client, store, name, to)
+        earlier = client.get_model_version(name, str(target))
+        _check_files(client, store, earlier)
         if dry_run:
             return Rollback(name=name, version=None, restores=target, replaced=champion)
-        earlier = client.get_model_version(name, str(target))
         kept = {
             key: value
             for key, value in earlier.tags.items()
@@ -181,18 +182,30 @@ def _target(client: "MlflowClient", store: str, name: str, to: int | None) -> tu
     if CHAMPION not in model.aliases:
         raise InputError(f"model {name!r} has no champion: promote one first")
     champion = int(model.aliases[CHAMPION])
+    known = {int(version.version): version.tags for version in decided_versions(client, model)}
     if to is None:
-        if PREVIOUS not in model.aliases:
+        # Its tag is there before it is champion; the alias is set after that.
+        to = _number(known[champion].get(REPLACED_TAG, str(model.aliases.get(PREVIOUS))))
+        if to is None:
             raise InputError(
                 f"v{champion} is the first champion of {name!r}: nothing to go back to"
             )
-        return int(model.aliases[PREVIOUS]), champion
-    known = [int(version.version) for version in decided_versions(client, name)]
     if to == champion or to not in known:
         others = ", ".join(f"v{number}" for number in known if number != champion) or "none"
         what = "is the champion" if to == champion else "does not exist"
         raise InputError(f"v{to} of {name!r} {what}: there is {others} to go back to")
     return to, champion
+
+
+def _check_files(client: "MlflowClient", store: str, earlier: Any) -> None:
+    """Look whether a version has a whole model still."""
+    try:
+        with fetched(client, store, earlier.source) as folder:
+            load_bundle(bundle_in(folder))
+    except ModelError as error:
+        raise ModelError(
+            f"v{earlier.version} of {earlier.name!r} cannot be champion again: {error}"
+        ) from error
 
 
 def _entry(version: Any, aliases: dict[str, str]) -> Entry:

@@ -8,20 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixnmatch.bundle import load_bundle
+from mixnmatch.bundle import ModelBundle, load_bundle
 from mixnmatch.data.store import Dataset, open_dataset
 from mixnmatch.errors import DataError, InputError, ModelError
 from mixnmatch.metrics.evaluate import Runner, observe_here
 from mixnmatch_platform.directions import Mode
-from mixnmatch_platform.promotion.candidates import (
-    Candidate,
-    Opened,
-    best_run,
-    named_run,
-    of_version,
-    opened,
-)
-from mixnmatch_platform.promotion.comparison import Comparison, compare_again, compare_recorded
+from mixnmatch_platform.promotion.candidates import Candidate, best_run, named_run, opened
+from mixnmatch_platform.promotion.comparison import Comparing
 from mixnmatch_platform.promotion.decisions import champion_version, take_turn
 from mixnmatch_platform.promotion.gates import Verdict, judge, refuse
 from mixnmatch_platform.promotion.release import build_release, smoke_test
@@ -68,19 +61,19 @@ def promote(
     client = connect_existing(store)
     with mlflow_errors(f"promotion in {store} failed"), ExitStack() as stack:
         version = champion_version(client, request.name)
-        keep = version.run_id if version is not None else None
-        candidate = _candidate(client, request, mode, keep)
+        candidate = _candidate(client, store, request, mode, version, said)
         value = numbers(candidate.metrics).get(request.metric)
-        if value is None:
+        if value is None and not request.again:
             raise InputError(
                 f"run {candidate.title} has no finite {request.metric!r}: it recorded "
                 f"{', '.join(sorted(n for n in candidate.metrics if '/' not in n)) or 'no metrics'}"
+                "; --again measures it"
             )
         assert candidate.run_id is not None
         promotion = Promotion(
             name=request.name,
-            outcome="already champion",
-            version=None if version is None else int(version.version),
+            outcome="would put up" if request.candidate else "would promote",
+            version=None,
             run_id=candidate.run_id,
             run_name=candidate.title,
             metric=request.metric,
@@ -91,35 +84,37 @@ def promote(
             comparison=None,
             gates=[],
         )
-        if version is not None and version.run_id == candidate.run_id and not request.candidate:
-            return promotion
         try:
             files = stack.enter_context(opened(client, store, candidate))
-            bundle = load_bundle(files.bundle)
-            if bundle.stages != (1, 2):
-                raise ModelError(f"{files.bundle} holds a model of stage 1 only")
+            bundle = _whole(files.bundle)
         except ModelError as error:
+            figure = "" if value is None else f" ({request.metric} {value:.4g})"
             raise ModelError(
-                f"run {candidate.title} ({request.metric} {value:.4g}) cannot be promoted: gate "
-                f"weights: {error}"
+                f"run {candidate.title}{figure} cannot be promoted: gate weights: {error}"
             ) from error
         dataset = _dataset(request, candidate)
+        compare = Comparing(
+            client, store, request, candidate.run_id, files, bundle, dataset, runner, said, stack
+        )
+        if compare.is_champion(version):
+            return _already(promotion, version)
         licences = {
             "licence": request.licence,
             "data_licence": request.data_licence or _known_licence(dataset),
         }
+        metrics, protocols = numbers(files.metrics), [files.protocol]
+        if value is None:
+            measured = compare.candidate
+            protocols = [*(protocols if metrics else []), measured.protocol]
+            metrics |= measured.beyond(metrics)
+            promotion = replace(promotion, value=metrics[request.metric])
         verdicts = [
             Verdict(gate="weights", passed=True, said="whole, both stages"),
-            *judge(request.gates, files.metrics, files.protocol, **licences),
+            *judge(request.gates, metrics, *protocols, **licences),
         ]
         title = f"run {candidate.title}"
         refuse(title, verdicts)
-        compare = _Comparing(client, store, request, mode, files, dataset, runner, said)
-        promotion = replace(
-            compare.beside(version, promotion),
-            outcome="would put up" if request.candidate else "would promote",
-            version=None,
-        )
+        promotion = compare.beside(version, promotion)
         if request.dry_run:
             return _judged(promotion, verdicts)
         work = stack.enter_context(tempfile.TemporaryDirectory(prefix="mixnmatch-release-"))
@@ -128,10 +123,10 @@ def promote(
         build_release(
             release,
             files.bundle,
-            bundle,
+            replace(bundle, metrics=bundle.metrics or metrics),
             name=request.name,
             run=candidate.title,
-            protocol=files.protocol,
+            protocol=protocols[0],
             code=candidate.tags,
             dataset=dataset,
             **licences,
@@ -146,7 +141,7 @@ def _decide(
     request: Request,
     candidate: Candidate,
     promotion: Promotion,
-    compare: "_Comparing",
+    compare: Comparing,
     verdicts: list[Verdict],
     release: Path,
     said: Callable[[str], None],
@@ -164,12 +159,10 @@ def _decide(
         waiting=lambda count: said(f"waiting for {count} decision(s) before this one"),
     ) as turn:
         version = turn.champion()
-        if version is not None and not request.candidate:
-            if version.run_id == candidate.run_id:
-                already = replace(promotion, outcome="already champion")
-                return replace(already, version=int(version.version), champion=None)
-            if int(version.version) != promotion.champion:
-                promotion = compare.beside(version, promotion)
+        if compare.is_champion(version):
+            return _already(promotion, version)
+        if version is not None and int(version.version) != promotion.champion:
+            promotion = compare.beside(version, promotion)
         promotion = _judged(promotion, verdicts)
         said("uploading the release")
         client.log_artifacts(candidate.run_id, str(release), place)
@@ -184,6 +177,11 @@ def _decide(
         return replace(promotion, outcome=outcome, version=turn.version)
 
 
+def _already(promotion: Promotion, version: Any) -> Promotion:
+    number = int(version.version)
+    return replace(promotion, outcome="already champion", version=number, champion=number)
+
+
 def _judged(promotion: Promotion, verdicts: list[Verdict]) -> Promotion:
     """The promotion with what all gates said."""
     beside, champion = promotion.comparison, promotion.champion
@@ -192,76 +190,34 @@ def _judged(promotion: Promotion, verdicts: list[Verdict]) -> Promotion:
     return replace(promotion, gates=verdicts)
 
 
-class _Comparing:
-    """Compares one candidate with whichever version is champion, each at most once."""
-
-    def __init__(
-        self,
-        client: "MlflowClient",
-        store: str,
-        request: Request,
-        mode: Mode,
-        files: Opened,
-        dataset: Dataset | None,
-        runner: Runner,
-        said: Callable[[str], None],
-    ) -> None:
-        self._client, self._store, self._request, self._mode = client, store, request, mode
-        self._files, self._dataset, self._runner, self._said = files, dataset, runner, said
-
-    def beside(self, version: Any | None, promotion: Promotion) -> Promotion:
-        """The promotion with its comparison.
-
-        Raises:
-            InputError: If the candidate is not better, and need be.
-        """
-        if version is None or self._request.candidate:
-            return promotion
-        number = int(version.version)
-        try:
-            comparison = self._compare(version)
-        except (InputError, ModelError) as error:
-            if not self._request.force:
-                raise
-            self._said(f"not compared with champion v{number}: {error}")
-            return replace(promotion, champion=number, comparison=None)
-        if not self._request.force:
-            verdict = comparison.verdict(self._request.metric, number)
-            refuse(f"run {promotion.run_name}", [verdict])
-        return replace(promotion, champion=number, comparison=comparison)
-
-    def _compare(self, version: Any) -> Comparison:
-        request, metric = self._request, self._request.metric
-        with opened(self._client, self._store, of_version(self._client, version)) as champion:
-            reason = "it is asked for"
-            if not request.again:
-                found = compare_recorded(metric, self._mode, self._files, champion)
-                if isinstance(found, Comparison):
-                    return found
-                reason = found
-            if self._dataset is None:
-                raise InputError(
-                    f"gate better than the champion: {reason}, so both must be measured again: "
-                    "name the data set with --data, or replace the champion with --force"
-                )
-            self._said(f"measuring again, because {reason}")
-            return compare_again(
-                metric,
-                self._mode,
-                self._files.bundle,
-                champion.bundle,
-                self._dataset,
-                seeds=request.seeds,
-                runner=self._runner,
-                said=self._said,
-            )
-
-
-def _candidate(client: "MlflowClient", request: Request, mode: Mode, keep: str | None) -> Candidate:
+def _candidate(
+    client: "MlflowClient",
+    store: str,
+    request: Request,
+    mode: Mode,
+    champion: Any | None,
+    said: Callable[[str], None],
+) -> Candidate:
     if request.run is not None:
         return named_run(client, request.run, request.experiment)
     assert request.experiment is not None
-    return best_run(client, request.experiment, request.metric, mode, keep=keep)
+    return best_run(
+        client,
+        store,
+        request.experiment,
+        request.metric,
+        mode,
+        gates=request.gates,
+        keep=None if champion is None else champion.run_id,
+        said=said,
+    )
+
+
+def _whole(folder: Path) -> ModelBundle:
+    bundle = load_bundle(folder)
+    if bundle.stages != (1, 2):
+        raise ModelError(f"{folder} holds a model of stage 1 only")
+    return bundle
 
 
 def _dataset(request: Request, candidate: Candidate) -> Dataset | None:
@@ -302,6 +258,7 @@ def _tags(request: Request, candidate: Candidate, promotion: Promotion) -> dict[
 def _description(request: Request, candidate: Candidate, promotion: Promotion) -> str:
     of = f"best of {promotion.candidates}" if request.run is None else "chosen by name"
     why = f"\n\n{request.why}" if request.why else ""
+    assert promotion.value is not None
     return (
         f"{request.metric} {promotion.value:.4g} (run {candidate.title} of experiment "
         f"{candidate.experiment}, {of}, stages {BOTH_STAGES}, data "

@@ -10,6 +10,7 @@ from mixnmatch_platform.directions import Mode, known_mode
 from mixnmatch_platform.promotion.comparison import Comparison
 from mixnmatch_platform.promotion.gates import Gates, Verdict
 from mixnmatch_platform.registry import MODEL_NAME
+from mixnmatch_platform.space import Objective
 
 __all__ = ["Outcome", "Promotion", "Request", "format_promotion"]
 
@@ -37,7 +38,7 @@ class Request:
     force: bool = False
     """Take the place of a champion that is as good or better."""
     again: bool = False
-    """Measure both again, whatever was recorded."""
+    """Measure both again, whatever was recorded; also a run that has not recorded the metric."""
     seeds: int = 3
     """Evaluations of each where both are measured again."""
     data: Path | str | None = None
@@ -62,6 +63,7 @@ class Request:
             raise InputError(
                 f"is less or more of {self.metric!r} better? Say --mode min or --mode max"
             )
+        Objective(self.metric, self.direction)  # refuses the wrong one
 
     @property
     def direction(self) -> Mode | None:
@@ -87,8 +89,8 @@ class Promotion:
     """The deciding metric."""
     mode: Mode
     """Whether less or more of it is better."""
-    value: float
-    """As the run recorded it."""
+    value: float | None
+    """As the run recorded it, else as it was measured; None if it is champion without either."""
     candidates: int
     """Runs of which it is the best."""
     champion: int | None
@@ -106,7 +108,8 @@ class Promotion:
 def format_promotion(promotion: Promotion) -> str:
     """One line that says what a promotion did."""
     what = promotion
-    run = f"(run {what.run_name}, {what.metric} {what.value:.4g})"
+    figure = "" if what.value is None else f", {what.metric} {what.value:.4g}"
+    run = f"(run {what.run_name}{figure})"
     of = f"{what.candidates} run{'s' if what.candidates > 1 else ''}"
     if what.outcome == "already champion":
         return f"{what.name} v{what.version} {run} is champion already: best of {of}"

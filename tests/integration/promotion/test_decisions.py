@@ -4,12 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from mixnmatch.errors import InputError, RunError
 from mixnmatch_platform.promotion import decisions
 from mixnmatch_platform.promotion.decisions import Turn, take_turn
 from mixnmatch_platform.promotion.history import history
 from mixnmatch_platform.promotion.request import Promotion
+from mixnmatch_platform.registry import named_version
 from mixnmatch_platform.tracking import Tracking
 
 pytestmark = pytest.mark.integration
@@ -119,6 +121,136 @@ def test_a_dead_process_holds_nobody_up(
         with pytest.raises(Exception, match="not found"):
             Turn(client, "demo", 1).crown()
         assert int(client.get_registered_model("demo").aliases["champion"]) == 2
+
+
+def break_calls(
+    patch: pytest.MonkeyPatch,
+    method: str,
+    value: str,
+    error: BaseException,
+    *,
+    times: int = 1,
+    after: bool = False,
+) -> None:
+    """Let calls with a value fail, or do their work and only their answers be lost."""
+    whole, left = getattr(MlflowClient, method), [times]
+
+    def broken(client: MlflowClient, *arguments: str) -> None:
+        fails = value in arguments and left[0] > 0
+        if after or not fails:
+            whole(client, *arguments)
+        if fails:
+            left[0] -= 1
+            raise error
+
+    patch.setattr(MlflowClient, method, broken)
+
+
+def states(client: MlflowClient) -> dict[int, str]:
+    versions = client.search_model_versions("name = 'demo'")
+    return {int(version.version): version.tags["mixnmatch.state"] for version in versions}
+
+
+AWAY = MlflowException("the store is away")
+ALIAS, TAG = "set_registered_model_alias", "set_model_version_tag"
+
+
+@pytest.mark.parametrize(
+    ("method", "value", "error", "after"),
+    [
+        (ALIAS, "champion", KeyboardInterrupt(), True),
+        (ALIAS, "champion", AWAY, True),
+        (ALIAS, "previous", KeyboardInterrupt(), False),
+        (ALIAS, "previous", AWAY, False),
+        (TAG, "champion", KeyboardInterrupt(), False),
+        (TAG, "champion", AWAY, False),
+    ],
+)
+def test_whatever_fails_after_the_alias_there_is_a_champion(
+    tracking: Tracking,
+    client: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    value: str,
+    error: BaseException,
+    after: bool,
+) -> None:
+    monkeypatch.setattr(decisions, "PATIENCE_SECONDS", 0.5)
+    crown(client)
+    stays_away = error is AWAY and not after
+    with monkeypatch.context() as patch:
+        break_calls(patch, method, value, error, times=9 if stays_away else 1, after=after)
+        with pytest.raises((type(error), RunError)) as caught:
+            crown(client)
+    if stays_away:
+        assert str(caught.value).startswith("demo v2 is champion now, but was not marked so: ")
+    assert states(client) == {1: "champion", 2: "waiting" if stays_away else "champion"}
+    # Who uses it sees no difference, and whoever decides next completes the history.
+    for uri in ("models:/demo@champion", "models:/demo/2", "models:/demo"):
+        assert int(named_version(uri, tracking.uri).version) == 2
+    assert crown(client) == 3
+    assert states(client) == dict.fromkeys((1, 2, 3), "champion")
+    assert [entry.replaced for entry in history(tracking.uri, "demo")] == [None, 1, 2]
+    aliases = client.get_registered_model("demo").aliases
+    assert {alias: int(version) for alias, version in aliases.items()} == {
+        "champion": 3,
+        "previous": 2,
+    }
+
+
+def test_an_alias_that_may_be_on_its_way_is_left_to_the_next(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decisions, "PATIENCE_SECONDS", 0.5)
+    crown(client)
+    with monkeypatch.context() as patch:
+        break_calls(patch, ALIAS, "champion", KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            crown(client)
+    assert states(client) == {1: "champion", 2: "waiting"}
+    assert crown(client) == 3
+    assert states(client) == {1: "champion", 3: "champion"}
+
+
+@pytest.mark.parametrize("stays_away", [False, True])
+def test_an_interrupted_candidate_stays(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, stays_away: bool
+) -> None:
+    monkeypatch.setattr(decisions, "PATIENCE_SECONDS", 0.5)
+    crown(client)
+    with monkeypatch.context() as patch:
+        break_calls(patch, TAG, "candidate", AWAY, times=9 if stays_away else 1)
+        with (
+            pytest.raises(RunError, match="demo v2 is candidate now, but was not marked so"),
+            take_turn(client, "demo", source="x", run_id=None, tags={}, description="") as turn,
+        ):
+            turn.put_up()
+    assert states(client)[2] == ("waiting" if stays_away else "candidate")
+    crown(client)
+    assert states(client) == {1: "champion", 2: "candidate", 3: "champion"}
+    assert int(client.get_registered_model("demo").aliases["candidate"]) == 2
+
+
+@pytest.mark.parametrize("previous_is_there", [False, True])
+def test_what_a_killed_process_left_to_do_is_done(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, previous_is_there: bool
+) -> None:
+    monkeypatch.setattr(decisions, "PATIENCE_SECONDS", 0.5)
+    crown(client)
+    crown(client)
+    tags = {"mixnmatch.state": "waiting", "mixnmatch.replaced": "2"}
+    client.create_model_version("demo", "x", tags=tags, await_creation_for=0)
+    client.set_registered_model_alias("demo", "champion", "3")
+    if not previous_is_there:
+        client.delete_model_version("demo", "2")
+    with (
+        pytest.raises(KeyError),
+        take_turn(client, "demo", source="x", run_id=None, tags={}, description=""),
+    ):
+        raise KeyError
+    assert states(client)[3] == "champion"
+    aliases = client.get_registered_model("demo").aliases
+    assert int(aliases["previous"]) == (2 if previous_is_there else 1)
 
 
 def test_a_process_that_was_taken_for_dead_says_so(client: MlflowClient) -> None:

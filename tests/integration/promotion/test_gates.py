@@ -83,3 +83,10 @@ def test_what_is_not_recorded_passes_no_gate() -> None:
         ("data licence", False),
     ]
     assert "unknown number of samples" in verdicts[1].said
+
+
+def test_all_ways_that_figures_were_measured_must_pass() -> None:
+    few, many = ({"generated": {"protocol": None, "samples": count}} for count in (16, 5_000))
+    gates = Gates(samples=5_000)
+    assert [v.passed for v in judge(gates, METRICS, many)] == [True]
+    assert [v.passed for v in judge(gates, METRICS, many, few)] == [True, False]

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mixnmatch_platform import cli
 from mixnmatch_platform.promotion.decisions import who
 from mixnmatch_platform.promotion.history import history, roll_back
 from mixnmatch_platform.promotion.request import Promotion
+from mixnmatch_platform.registry import fetch_model
 from mixnmatch_platform.tracking import Tracking
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("no_smoke")]
@@ -22,6 +24,7 @@ StartRun = Callable[..., str]
 
 @pytest.fixture
 def two(
+    no_smoke: None,  # the module's mark comes after that of a test, and so after this
     run_promote: Callable[..., Promotion],
     train: StartRun,
     make_bundle: Callable[[Path], Path],
@@ -29,7 +32,8 @@ def two(
 ) -> None:
     """Two champions after one another."""
     for name, value in (("first", 0.5), ("second", 0.6)):
-        train(name, {ACCURACY: value}, weights=make_bundle(tmp_path / name / "bundle"))
+        weights = make_bundle(tmp_path / name / "bundle")
+        train(name, {ACCURACY: value}, weights=weights, reach=0.01)
         run_promote(why=f"the {name}")
 
 
@@ -84,6 +88,50 @@ def test_the_history_says_who_when_from_where_and_why(
     assert len(json.loads(capsys.readouterr().out)) == 3
     assert cli.main(["rollback", "demo", "--dry-run"]) == 0
     assert capsys.readouterr().out == ("would make v2 of demo champion again in place of v3\n")
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize("gone", [False, True])
+def test_files_that_cannot_be_used_again_are_refused(
+    tracking: Tracking, client: MlflowClient, gone: bool
+) -> None:
+    bundle = fetch_model("models:/demo/1")
+    if gone:
+        shutil.rmtree(bundle.parents[1])
+        reason = "is not on this machine or was deleted"
+    else:
+        with (bundle / "model.safetensors").open("ab") as file:
+            file.write(b"x")
+        reason = "model.safetensors is damaged: its sha256"
+    for dry_run in (True, False):
+        with pytest.raises(
+            ModelError, match=f"v1 of 'demo' cannot be champion again: .*{reason}"
+        ) as caught:
+            roll_back(tracking.uri, "demo", dry_run=dry_run)
+        assert "\n" not in str(caught.value)
+    assert len(client.search_model_versions("name = 'demo'")) == 2
+    assert int(client.get_registered_model("demo").aliases["champion"]) == 2
+
+
+@pytest.mark.usefixtures("two")
+def test_the_way_back_is_known_before_the_alias_is(
+    tracking: Tracking, client: MlflowClient
+) -> None:
+    source = client.get_model_version("demo", "1").source
+    tags = {"mixnmatch.state": "waiting", "mixnmatch.replaced": "2"}
+    client.create_model_version("demo", source, tags=tags, await_creation_for=0)
+    client.set_registered_model_alias("demo", "champion", "3")  # and then its process dies
+    assert [entry.version for entry in history(tracking.uri, "demo")] == [1, 2, 3]
+    dry = roll_back(tracking.uri, "demo", dry_run=True)
+    assert (dry.restores, dry.replaced) == (2, 3)
+
+
+@pytest.mark.usefixtures("two")
+def test_nothing_goes_back_to_itself(tracking: Tracking, client: MlflowClient) -> None:
+    client.delete_model_version_tag("demo", "2", "mixnmatch.replaced")  # as of other means
+    client.set_registered_model_alias("demo", "previous", "2")
+    with pytest.raises(InputError, match="v2 of 'demo' is the champion: there is v1 to go back to"):
+        roll_back(tracking.uri, "demo")
 
 
 def test_no_way_back_is_told(

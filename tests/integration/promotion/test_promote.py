@@ -1,22 +1,26 @@
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from mlflow import MlflowClient
+from mlflow.cli import gc
 
 from mixnmatch.bundle import load_bundle, save_bundle
 from mixnmatch.data.store import Dataset
-from mixnmatch.errors import InputError, ModelError
+from mixnmatch.errors import ConfigError, InputError, ModelError
 from mixnmatch_platform import registry
 from mixnmatch_platform.promotion.gates import Gates, Requirement
 from mixnmatch_platform.promotion.promote import promote
 from mixnmatch_platform.promotion.request import Promotion, Request, format_promotion
-from mixnmatch_platform.registry import fetch_model
+from mixnmatch_platform.registry import fetch_model, fetch_release
 from mixnmatch_platform.tracking import DATA_TAG, Tracking
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("no_smoke")]
@@ -24,6 +28,12 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("no_smoke")]
 ACCURACY = "disentanglement_accuracy"
 StartRun = Callable[..., str]
 Promote = Callable[..., Promotion]
+
+
+@pytest.fixture
+def train(train: StartRun) -> StartRun:
+    """Of runs whose figures are known to 0.01."""
+    return partial(train, reach=0.01)
 
 
 def test_the_best_whole_run_wins(
@@ -66,6 +76,8 @@ def test_less_is_better_for_distances(run_promote: Promote, train: StartRun) -> 
     with pytest.raises(InputError, match="--mode"):
         run_promote(metric="odd")
     assert run_promote(metric="odd", mode="max", dry_run=True).run_id == near
+    with pytest.raises(ConfigError, match="max frechet_factors: less of frechet_factors is better"):
+        run_promote(metric="frechet_factors", mode="max")
 
 
 def test_a_dry_run_changes_nothing(
@@ -166,12 +178,13 @@ def test_what_was_measured_otherwise_is_measured_again(
         match=r"measured otherwise \(generated.samples 2048 and 512\), so both must be measured "
         r"again: name the data set with --data",
     ):
-        run_promote()
+        run_promote(run="second")
 
-    # The same weights: what is measured again cannot differ, whatever was recorded.
+    # Both paint the same: what is measured again cannot differ, whatever was recorded.
+    again = {"run": "second", "data": tiny_dataset.path, "seeds": 2}
     with pytest.raises(InputError, match=r"better by 0, noise is 0 \(measured again on .* 2 seeds"):
-        run_promote(data=tiny_dataset.path, seeds=2)
-    forced = run_promote(data=tiny_dataset.path, seeds=2, force=True)
+        run_promote(**again)
+    forced = run_promote(**again, force=True)
     assert forced.comparison is not None
     assert forced.comparison.gain == forced.comparison.noise == 0
     train("third", {ACCURACY: 0.95})
@@ -191,6 +204,177 @@ def test_the_data_set_of_the_run_is_taken_where_it_is_unchanged(
     train("same", {ACCURACY: 0.7}, **known, fingerprint=tiny_dataset.info.fingerprint)
     with pytest.raises(InputError, match=f"measured again on {tiny_dataset.path}"):
         run_promote(seeds=2)
+
+
+def train_on(client: MlflowClient, run_id: str, bundle: Path, value: float) -> None:
+    """What `platform train` of the same name with more steps does to a run that is there."""
+    client.log_metric(run_id, ACCURACY, value, step=2)
+    for end, by in (("low", -0.01), ("high", 0.01)):
+        client.log_metric(run_id, f"{end}/{ACCURACY}", value + by, step=2)
+    client.log_artifacts(run_id, str(bundle), "bundle")
+
+
+def test_a_run_that_was_trained_on_is_no_champion_yet(
+    run_promote: Promote,
+    train: StartRun,
+    client: MlflowClient,
+    make_bundle: Callable[[Path], Path],
+    tmp_path: Path,
+) -> None:
+    run_id = train("birds", {ACCURACY: 0.5})
+    run_promote()
+    train_on(client, run_id, make_bundle(tmp_path / "worse" / "bundle"), 0.4)
+    with pytest.raises(InputError, match=r"0\.4, champion v1 has 0\.5: better by -0\.1"):
+        run_promote()
+    # What the run has come to since is not what the champion has.
+    train("other", {ACCURACY: 0.45})
+    with pytest.raises(InputError, match=r"0\.45, champion v1 has 0\.5: better by -0\.05"):
+        run_promote()
+    better = make_bundle(tmp_path / "better" / "bundle")
+    train_on(client, run_id, better, 0.6)
+    assert format_promotion(run_promote()).startswith(
+        "promoted demo v2 (run birds, disentanglement_accuracy 0.6): beats v1 (0.6 against 0.5, "
+    )
+    assert load_bundle(fetch_model("models:/demo/1")).metrics[ACCURACY] == 0.5
+    for request in ({}, {"force": True}):
+        assert run_promote(**request).outcome == "already champion"
+
+
+def test_equal_weights_are_no_better_under_another_name(
+    run_promote: Promote, train: StartRun, bundle: Path
+) -> None:
+    train("first", {ACCURACY: 0.5}, weights=bundle)
+    run_promote()
+    train("copy", {ACCURACY: 0.6}, weights=bundle)
+    assert run_promote().outcome == "already champion"
+    assert run_promote(force=True).version == 2
+
+
+FEW = {"generated": {"protocol": None, "samples": 16}, "real": {"fingerprint": "f00d"}}
+
+
+def test_runs_that_were_measured_otherwise_are_not_ranked(
+    tracking: Tracking, run_promote: Promote, train: StartRun
+) -> None:
+    train("lucky", {ACCURACY: 0.95}, protocol=FEW)
+    said: list[str] = []
+    wanted = Request(name="demo", metric=ACCURACY, experiment="exp", dry_run=True)
+    assert promote(tracking.uri, wanted, said=said.append).run_name == "lucky"
+    assert said == []
+    train("fair", {ACCURACY: 0.5})
+    train("best", {ACCURACY: 0.61})
+    train("untold", {ACCURACY: 0.97}, protocol=None)
+    result = promote(tracking.uri, wanted, said=said.append)
+    assert (result.run_name, result.candidates) == ("best", 2)
+    assert re.fullmatch(
+        r"2 of 4 candidates are ranked, those whose protocol is 512 samples [0-9a-f]{8}: --run "
+        "takes another",
+        said[0],
+    )
+    assert run_promote(run="lucky", dry_run=True).run_name == "lucky"
+
+
+def test_the_best_run_is_one_that_was_measured_as_the_gates_want(
+    run_promote: Promote, train: StartRun
+) -> None:
+    for name, value in {"lucky": 0.95, "luckier": 0.96}.items():
+        train(name, {ACCURACY: value}, protocol=FEW)
+    train("silent", {ACCURACY: 0.97}, protocol=None)
+    train("fair", {ACCURACY: 0.61})
+    assert run_promote(dry_run=True).run_name == "luckier"
+    for gates in (Gates(samples=512), Gates(protocol="quick")):
+        assert run_promote(gates=gates, dry_run=True).run_name == "fair"
+    with pytest.raises(InputError, match=r"run luckier is not promoted: gate samples: .* on 16"):
+        run_promote(gates=Gates(samples=513))
+
+
+def test_a_champion_whose_run_is_gone_for_good_can_be_replaced(
+    tracking: Tracking, run_promote: Promote, train: StartRun, client: MlflowClient
+) -> None:
+    run_id = train("first", {ACCURACY: 0.7})
+    run_promote()
+    client.delete_run(run_id)
+    runner = CliRunner(env={"MLFLOW_TRACKING_URI": tracking.uri})
+    done = runner.invoke(gc, ["--backend-store-uri", tracking.uri, "--run-ids", run_id])
+    assert done.exit_code == 0, done.output
+    with pytest.raises(ModelError, match=f"is gone: run {run_id} was deleted for good"):
+        fetch_model("models:/demo@champion")
+    train("second", {ACCURACY: 0.9})
+    with pytest.raises(
+        ModelError,
+        match=r"better than the champion: v1 cannot be read \(.* was deleted for good, with its "
+        r"files\): replace it with --force",
+    ) as caught:
+        run_promote()
+    assert "\n" not in str(caught.value)
+    assert run_promote(force=True).version == 2
+    train("third", {ACCURACY: 0.95})
+    assert run_promote().version == 3
+
+
+def test_a_model_that_recorded_nothing_is_measured(
+    run_promote: Promote, train: StartRun, tiny_dataset: Dataset, client: MlflowClient
+) -> None:
+    train("theirs", {}, protocol=None)
+    with pytest.raises(
+        InputError, match=r"none of the 1 candidates .* no metrics; --run with --ag"
+    ):
+        run_promote()
+    with pytest.raises(
+        InputError, match=r"'disentanglement_accuracy': .* no metrics; --again meas"
+    ):
+        run_promote(run="theirs")
+    again = {"run": "theirs", "again": True, "seeds": 2}
+    with pytest.raises(InputError, match=r"candidate has no .*: name the data set with --data"):
+        run_promote(**again)
+    again["data"] = tiny_dataset.path
+
+    # Gates look at what was measured, and at how that was done.
+    wanted = tuple(map(Requirement.parse, (f"{ACCURACY} >= 0.99", "fid_5k <= 20")))
+    with pytest.raises(InputError) as caught:
+        run_promote(**again, gates=Gates(require=wanted, samples=5_000))
+    for part in (
+        r"disentanglement_accuracy is 0\.\d+, wanted is >= 0\.99",
+        "fid_5k was not measured",
+        "measured on 16 samples, wanted are 5000",
+    ):
+        assert re.search(part, str(caught.value)), part
+    passed = Gates(require=(Requirement.parse("accuracy/shape >= 0"),), samples=16)
+    first = run_promote(**again, gates=passed)
+    assert (first.version, first.outcome) == (1, "promoted")
+    assert first.value is not None
+    card = (fetch_release("models:/demo@champion") / "README.md").read_text()
+    assert f"| {ACCURACY} | {first.value:.4g} |" in card
+    assert "generated: samples | 16" in card
+    assert format_promotion(run_promote(**again)) == (
+        "demo v1 (run theirs) is champion already: best of 1 run"
+    )
+
+    train("ours", {ACCURACY: 0.9})
+    with pytest.raises(InputError, match="the champion has no disentanglement_accuracy, so both"):
+        run_promote()
+    with pytest.raises(InputError, match=r"better by 0, noise is 0 \(measured again"):
+        run_promote(data=tiny_dataset.path, seeds=2)
+    train("theirs-too", {}, protocol=None)
+    again["run"] = "theirs-too"
+    with pytest.raises(InputError, match=r"better by 0, noise is 0 \(measured again"):
+        run_promote(**again)
+
+
+def test_what_was_measured_fills_no_gap_of_what_was_recorded(
+    run_promote: Promote, train: StartRun, tiny_dataset: Dataset
+) -> None:
+    train("half", {"accuracy/shape": 0.4}, reach=None)
+    again = {"run": "half", "again": True, "seeds": 2, "data": tiny_dataset.path}
+    for text, message in {
+        "accuracy/shape >= chance": "accuracy/shape has no known chance level or interval",
+        "accuracy/shape >= 0.41": r"accuracy/shape is 0\.4, wanted is >= 0\.41",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            run_promote(**again, gates=Gates(require=(Requirement.parse(text),)))
+    with pytest.raises(InputError, match="measured on 16 samples, wanted are 512"):
+        run_promote(**again, gates=Gates(samples=512))
+    assert run_promote(**again).outcome == "promoted"
 
 
 def test_gates_name_what_was_found_and_wanted(
@@ -292,8 +476,10 @@ def test_nothing_to_promote_is_told_in_one_line(
     with pytest.raises(InputError, match="name an experiment or a run"):
         run_promote(experiment=None)
     train("going", {ACCURACY: 0.5}, status="RUNNING")
-    with pytest.raises(InputError, match="no experiment 'other': known are Default, exp"):
+    with pytest.raises(InputError, match=r"no experiment 'other' in .*: there is Default, exp"):
         run_promote(experiment="other")
+    with pytest.raises(InputError, match="no experiment 'other': known are Default, exp"):
+        run_promote(experiment="other", run="going")
     with pytest.raises(InputError, match="has no finished run: train"):
         run_promote()
     train("half", {ACCURACY: 0.5}, stages="1")
