@@ -190,6 +190,13 @@ def near(one: Pixels, other: Pixels) -> bool:
     return int(np.abs(one.astype(int) - other.astype(int)).max()) <= 1
 
 
+def address_of(page: Page, factor: str) -> str:
+    """What the picture of a slot is shown from."""
+    image = page.locator(f"[data-factor={factor}] img")
+    expect(image).to_be_visible()
+    return image.get_attribute("src") or ""
+
+
 def wait_until(page: Page, true: Callable[[], bool]) -> None:
     for _ in range(PATIENCE // 50):
         if true():
@@ -309,6 +316,47 @@ def test_sliders_and_alternatives(page: Page) -> None:
     expect(page.get_by_label("Factor")).to_have_value("texture")
 
 
+def test_the_focus_stays_on_the_alternative_taken(page: Page) -> None:
+    said = page.locator("#said")
+    page.get_by_role("button", name="Clear texture").click()
+    expect(said).to_have_text("Still to choose: texture.")
+    page.get_by_label("texture category").fill("1")
+    second = page.get_by_role("button", name="Texture 2")
+    expect(second).to_be_visible()
+    varied: list[str] = []
+    page.on("request", lambda request: varied.append(request.url))
+    second.press("Enter")
+    expect(said).to_contain_text("texture 2")
+    page.wait_for_timeout(300)
+    assert [url for url in varied if url.endswith("/vary")] == []
+    expect(second).to_be_focused()
+    expect(second).to_have_attribute("aria-pressed", "true")
+
+
+def test_alternatives_of_a_model_with_fewer_of_them(
+    context: BrowserContext, changing: Service
+) -> None:
+    changing.limits = replace(changing.limits, count=2)
+    page = opened(context, "/")
+    page.get_by_role("button", name="Next").press("Enter")
+    expect(page.locator("#range")).to_have_text("2 to 3 of 4")
+    expect(page.get_by_role("button", name="Previous")).to_be_focused()
+
+    def fewer(route: Route) -> None:
+        about = route.fetch().json()
+        about["categories"]["texture"] = 2
+        route.fulfill(json=about)
+
+    page.route("**/about", fewer)
+    loaded = changing.loaded
+    changing.loaded = replace(loaded, served=replace(loaded.served, version=4))
+    page.get_by_label("background category").fill("1")
+    expect(page.locator("#notice")).to_contain_text("from version 3 to 4")
+    expect(page.locator("#range")).to_have_text("0 to 1 of 2")
+    expect(page.get_by_role("button", name="Texture 1")).to_be_visible()
+    expect(page.locator("#strip .problem")).to_be_hidden()
+
+
 def test_a_shape_drawn_by_mouse(
     page: Page, mixer: Mixer, files: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -346,6 +394,10 @@ def test_a_shape_drawn_by_mouse(
     )
     becomes(page, np.asarray(to_picture(mixed[0])))
     expect(page.get_by_label("a drawing on paper")).to_be_checked()
+
+    page.evaluate("location.hash = '#seed=5&mode=feature'")
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
+    assert page.evaluate("document.querySelector('canvas').toDataURL()") != text
 
 
 def test_a_link_gives_the_same_mixture(context: BrowserContext, files: dict[str, Path]) -> None:
@@ -426,6 +478,49 @@ def test_a_film_becomes_a_gif(page: Page, files: dict[str, Path], tmp_path: Path
     expect(page.locator("#animate .problem")).to_contain_text("film.gif")
 
 
+def test_another_film_chosen_while_one_is_painted(
+    context: BrowserContext, changing: Service, files: dict[str, Path], tmp_path: Path
+) -> None:
+    changing.limits = replace(changing.limits, film_bytes=100_000)
+    page = opened(context, "/")
+    film, other, large = (tmp_path / name for name in ("film.gif", "other.gif", "large.gif"))
+    for path in (film, other):
+        Image.open(files["shape"]).save(path)
+    large.write_bytes(bytes(200_000))
+    held: list[Route] = []
+    page.route("**/animate", lambda route: held.append(route))
+    animate = page.get_by_role("button", name="Animate")
+    said = page.locator("#film-said")
+    stop = page.get_by_role("button", name="Stop")
+
+    def begin() -> Route:
+        page.locator("#film").set_input_files(film)
+        animate.click()
+        wait_until(page, lambda: bool(held))
+        return held.pop()
+
+    route = begin()
+    page.locator("#film").set_input_files(other)
+    route.continue_()
+    expect(said).to_have_text("Painted after film.gif, in code mode.")
+    expect(page.get_by_alt_text("Painted animation after film.gif")).to_be_visible()
+    expect(animate).to_be_enabled()
+
+    route = begin()
+    page.locator("#film").set_input_files(large)
+    expect(page.locator("#animate .problem")).to_contain_text("large.gif")
+    route.continue_()
+    expect(said).to_have_text("Painted after film.gif, in code mode.")
+    expect(stop).to_be_hidden()
+
+    route = begin()
+    page.locator("#film").set_input_files(large)
+    route.fulfill(status=422, json={"error": "driving: it is no film"})
+    expect(page.locator("#animate .problem")).to_have_text("film.gif: it is no film")
+    expect(stop).to_be_hidden()
+    expect(page.locator("#film")).to_be_focused()
+
+
 def test_large_files(context: BrowserContext, changing: Service, tmp_path: Path) -> None:
     changing.limits = replace(changing.limits, picture_bytes=100_000, film_bytes=300_000)
     page = opened(context, "/")
@@ -448,6 +543,124 @@ def test_large_files(context: BrowserContext, changing: Service, tmp_path: Path)
 
     page.locator("#film").set_input_files(large)
     expect(page.locator("#animate .problem")).to_contain_text("the server takes up to 0.3 MB")
+
+
+HELD = """() => {
+  window.held = [];
+  window.made = 0;
+  const read = createImageBitmap;
+  window.createImageBitmap = async file => {
+    await new Promise(go => held.push(go));
+    return read(file);
+  };
+  const make = URL.createObjectURL;
+  URL.createObjectURL = blob => {
+    made += 1;
+    return make.call(URL, blob);
+  };
+}"""
+
+
+def test_a_large_photo_does_not_replace_what_was_chosen_while_it_was_read(
+    page: Page, files: dict[str, Path], tmp_path: Path
+) -> None:
+    large = tmp_path / "large.png"
+    Image.effect_mandelbrot((700, 700), (-2, -1.5, 1, 1.5), 9).convert("RGB").save(
+        large, compress_level=0
+    )
+    slot = page.locator("[data-factor=texture]")
+    picture, reading = slot.locator("img"), slot.get_by_role("status")
+
+    def gallery() -> None:
+        page.get_by_role("button", name="Choose texture").click()
+        page.locator("#gallery button").nth(2).click()
+
+    def small() -> None:
+        put(page, "texture", files["texture"])
+
+    def surprise() -> None:
+        page.get_by_label("Seed", exact=True).fill("9")
+        page.get_by_label("Seed", exact=True).press("Enter")
+
+    def link() -> None:
+        page.evaluate("location.hash = '#seed=10'")
+
+    def clear() -> None:
+        page.get_by_role("button", name="Clear texture").click()
+
+    expect(page.locator("#alternatives button").first).to_be_visible()
+    page.get_by_role("button", name="Choose texture").click()
+    expect(page.locator("#gallery img").last).to_have_attribute("src", re.compile("blob:"))
+    page.keyboard.press("Escape")
+    page.evaluate(HELD)
+    for newer in (gallery, small, surprise, link, clear):
+        put(page, "texture", large)
+        expect(reading).to_have_text("Reading large.png …")
+        newer()
+        expect(reading).to_be_empty()
+        made = page.evaluate("made")
+        page.evaluate("held.pop()()")
+        page.wait_for_function("before => made > before", arg=made)
+        page.wait_for_timeout(100)
+        assert "large.png" not in (picture.get_attribute("alt") or "")
+    expect(page.locator("#said")).to_have_text("Still to choose: texture.")
+
+    put(page, "texture", large)
+    expect(reading).to_have_text("Reading large.png …")
+    page.evaluate("held.pop()()")
+    expect(picture).to_have_attribute("alt", "Texture picture: large.png")
+    expect(reading).to_be_empty()
+
+
+def test_pictures_that_no_slot_has_are_let_go(
+    context: BrowserContext, files: dict[str, Path]
+) -> None:
+    context.add_init_script(
+        """window.there = new Set();
+        const [make, end] = [URL.createObjectURL, URL.revokeObjectURL];
+        URL.createObjectURL = blob => {
+          const url = make.call(URL, blob);
+          there.add(url);
+          return url;
+        };
+        URL.revokeObjectURL = url => { there.delete(url); end.call(URL, url); };"""
+    )
+    page = opened(context, "/")
+
+    def there(address: str) -> bool:
+        return bool(page.evaluate("url => there.has(url)", address))
+
+    put(page, "texture", files["texture"])
+    expect(page.get_by_alt_text("Texture picture: texture.png")).to_be_visible()
+    first = address_of(page, "texture")
+    page.drag_and_drop("[data-factor=texture] img", "[data-factor=pose] .preview")
+    expect(page.get_by_alt_text("Pose picture: texture.png")).to_be_visible()
+    put(page, "texture", files["shape"])
+    expect(page.get_by_alt_text("Texture picture: shape.png")).to_be_visible()
+    second = address_of(page, "texture")
+    assert there(first), "the pose has it"
+    page.get_by_role("button", name="Clear pose").click()
+    assert not there(first)
+    assert there(second)
+    page.get_by_role("button", name="Surprise me").click()
+    assert not there(second)
+    gallery = address_of(page, "texture")
+    put(page, "texture", files["texture"])
+    expect(page.get_by_alt_text("Texture picture: texture.png")).to_be_visible()
+    assert there(gallery)
+
+
+def test_without_a_gallery_no_seed_takes_the_pictures_away(
+    context: BrowserContext, changing: Service, files: dict[str, Path]
+) -> None:
+    changing.loaded = replace(changing.loaded, gallery={})
+    page = context.new_page()
+    page.goto("/")
+    for factor, file in files.items():
+        put(page, factor, file)
+    expect(page.locator("#said")).to_contain_text("Mixed in")
+    expect(page.get_by_label("Seed", exact=True)).to_be_disabled()
+    expect(page.get_by_role("button", name="Surprise me")).to_be_disabled()
 
 
 def test_only_the_newest_answer_is_shown(page: Page) -> None:
@@ -670,7 +883,13 @@ def test_a_token_is_asked_for(context: BrowserContext, changing: Service) -> Non
     dialog.get_by_role("button", name="Cancel").click()
     expect(page.locator("#failed")).to_contain_text("the token is missing or wrong")
     page.get_by_role("button", name="Try again").click()
-    dialog.get_by_label("Token").fill("right")
+    for typed, wrong in [("right\u200b", "character 6 (U+200B)"), (" rig…", "4 (U+2026)")]:
+        dialog.get_by_label("Token").fill(typed)
+        dialog.get_by_role("button", name="Use it").click()
+        expect(dialog).to_contain_text(wrong)
+        expect(dialog.get_by_label("Token")).to_be_focused()
+        assert page.evaluate("sessionStorage.getItem('mixnmatch-token')") == "wrong"
+    dialog.get_by_label("Token").fill(" right ")
     dialog.get_by_label("Token").press("Enter")
     expect(page.locator("#said")).to_contain_text("Mixed in")
     expect(page.locator("[data-factor=pose] img")).to_be_visible()

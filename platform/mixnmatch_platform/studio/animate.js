@@ -44,8 +44,10 @@ export function makeAnimation(studio) {
 
   async function paint() {
     const { mode, pictures } = studio.state;
+    // Another one may be chosen while this one is painted.
+    const source = film;
     const body = new FormData();
-    body.set("driving", film, film.name);
+    body.set("driving", source, source.name);
     body.set("mode", mode);
     for (const factor of ["background", "texture"]) setPicture(body, factor, pictures[factor]);
     running = new AbortController();
@@ -61,18 +63,22 @@ export function makeAnimation(studio) {
       url = URL.createObjectURL(painted);
       image.hidden = true;
       image.classList.toggle("pixels", studio.about.image_size <= 128);
-      image.alt = `Painted animation after ${film.name}`;
+      image.alt = `Painted animation after ${source.name}`;
       get("play").hidden = !still.matches;
       if (!still.matches) show();
-      said = `Painted after ${film.name}, in ${mode} mode.`;
+      said = `Painted after ${source.name}, in ${mode} mode.`;
     } catch (error) {
       if (signal.aborted) said = "Stopped.";
-      else problem(trouble, error.message.replace(/^driving/, () => film.name));
+      else problem(trouble, error.message.replace(/^driving/, () => source.name));
+    } finally {
+      running = null;
     }
-    running = null;
     render();
     get("film-said").textContent = said;
-    if (document.activeElement === document.body) get("paint").focus();
+    // Browsers take the focus off what is hidden now, or a moment later.
+    if ([get("stop"), document.body].includes(document.activeElement)) {
+      get(get("paint").disabled ? "film" : "paint").focus();
+    }
   }
 
   function show() {

@@ -1,6 +1,8 @@
 // Requests to the server that the page came from: their token, errors, versions and late answers.
 
 const TOKEN = "mixnmatch-token";
+/** What a header carries; a copied token may have an invisible space in it, or an ellipsis. */
+const SENDABLE = /^[\x21-\x7e]+$/;
 const get = (id) => document.getElementById(id);
 
 /** What the server refuses, in its own line; status 0 if it does not answer at all. */
@@ -73,9 +75,8 @@ function newToken(line, refused) {
       "close",
       () => {
         asking = null;
-        const value = get("token-value").value.trim();
-        if (dialog.returnValue !== "use" || !value) return reject(new Refusal(401, line));
-        sessionStorage.setItem(TOKEN, value);
+        if (dialog.returnValue !== "use") return reject(new Refusal(401, line));
+        sessionStorage.setItem(TOKEN, get("token-value").value.trim());
         return resolve();
       },
       { once: true },
@@ -84,6 +85,25 @@ function newToken(line, refused) {
   });
   return asking;
 }
+
+/** What is wrong with a token that was typed, or nothing. */
+function wrongWith(token) {
+  if (!token) return "Write or paste the token.";
+  const letters = [...token];
+  const place = letters.findIndex((letter) => !SENDABLE.test(letter));
+  if (place < 0) return "";
+  const code = letters[place].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+  return `The token's character ${place + 1} (U+${code}) cannot be right: copy it again, without spaces, “…” and the like.`;
+}
+
+get("token").addEventListener("submit", (event) => {
+  if (event.submitter?.value !== "use") return;
+  const wrong = wrongWith(get("token-value").value.trim());
+  if (!wrong) return;
+  event.preventDefault();
+  get("token-why").textContent = wrong;
+  get("token-value").focus();
+});
 
 /**
  * Work whose newest call counts: it waits for a pause, and a newer call ends it.

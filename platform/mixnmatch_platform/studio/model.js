@@ -16,7 +16,7 @@ export function showModel(about) {
   get("mode-note").textContent = feature
     ? "Code takes pose and shape as codes; feature follows the outline of the shape picture."
     : "Feature mode is off: this model has not been through stage 2.";
-  get("surprise").disabled = about.gallery.length === 0;
+  for (const id of ["surprise", "seed"]) get(id).disabled = about.gallery.length === 0;
   get("picture").classList.toggle("pixels", about.image_size <= 128);
 }
 

@@ -25,19 +25,31 @@ export async function preview(picture) {
   await picture.loading;
 }
 
+/** Whether a file is made smaller first, which takes seconds on a phone. */
+export const isLarge = (file) => file.size > SENT_WHOLE;
+
 /**
  * A picture of a file. One above a megabyte is made smaller here, by far not as small as the model
  * paints; one that this browser cannot read is sent as it is, and the server says what it is.
  * @throws {Error} with a line for the user, if it is more than the server takes
  */
 export async function ownPicture(file, about, name = file.name) {
-  const blob = file.size > SENT_WHOLE ? await smaller(file, 4 * about.image_size) : file;
+  const blob = isLarge(file) ? await smaller(file, 4 * about.image_size) : file;
   const most = about.limits.picture_bytes;
   if (blob.size > most) {
     throw new Error(`${name} has ${megabytes(blob.size)} MB: the server takes up to ${megabytes(most)} MB.`);
   }
   made += 1;
   return { key: `own:${made}`, blob, name, url: URL.createObjectURL(blob) };
+}
+
+/**
+ * Have the browser forget a picture of the user's own, unless a slot still has it.
+ * @param {object | null} picture any picture; those of the gallery are kept
+ * @param {object} slots the pictures by slot
+ */
+export function release(picture, slots) {
+  if (picture?.blob && !Object.values(slots).includes(picture)) URL.revokeObjectURL(picture.url);
 }
 
 async function smaller(file, least) {

@@ -16,6 +16,7 @@ export function makeSketch(drawn, chosen) {
   const pen = canvas.getContext("2d");
   let strokes = [];
   let stroke = null;
+  let told = 0;
 
   function paint() {
     pen.fillStyle = PAPER;
@@ -42,8 +43,10 @@ export function makeSketch(drawn, chosen) {
   }
 
   function tell() {
+    told += 1;
+    const now = told;
     if (!strokes.some(({ tool }) => tool === "pen")) drawn(null);
-    else canvas.toBlob(drawn, "image/png");
+    else canvas.toBlob((blob) => now === told && drawn(blob), "image/png");
   }
 
   function at(event) {
@@ -90,6 +93,7 @@ export function makeSketch(drawn, chosen) {
       return !section.hidden;
     },
     forget() {
+      told += 1;
       strokes = [];
       paint();
     },

@@ -99,6 +99,11 @@ export function makeSlots(studio, choose, draw) {
     problem(cards[factor].querySelector(".problem"), line);
   }
 
+  /** Say that a file is being read, or with "" that none is. */
+  function reading(factor, name) {
+    cards[factor].querySelector(".reading").textContent = name && `Reading ${name} …`;
+  }
+
   function render() {
     for (const factor of FACTORS) renderSlot(factor);
   }
@@ -185,5 +190,5 @@ export function makeSlots(studio, choose, draw) {
   for (const name of ["dragover", "drop"]) {
     addEventListener(name, (event) => event.preventDefault());
   }
-  return { render, say, card: (factor) => cards[factor] };
+  return { render, say, reading, card: (factor) => cards[factor] };
 }

@@ -38,7 +38,7 @@ export function missing({ mode, pictures, chosen }) {
 
 /**
  * The fields of a request.
- * @param {string | null} varied a factor whose chosen value is left out, if it has a picture
+ * @param {string | null} varied a factor whose chosen value is left out
  */
 export function fieldsOf(state, varied = null) {
   const form = new FormData();
@@ -48,7 +48,7 @@ export function fieldsOf(state, varied = null) {
     const picture = state.pictures[factor];
     if (picture && !(factor === "pose" && state.mode === "feature")) setPicture(form, factor, picture);
     const value = state.chosen[factor];
-    const left = fixed(state, factor) || (factor === varied && picture);
+    const left = fixed(state, factor) || factor === varied;
     if (value !== null && !left) form.set(FIELD[factor], value);
   }
   return form;

@@ -2,7 +2,7 @@
 
 import { ask, newest, problem } from "./api.js";
 import { titleOf } from "./slots.js";
-import { FACTORS, FIELD, fieldsOf, fixed, valuesOf } from "./state.js";
+import { FACTORS, fieldsOf, fixed, valuesOf } from "./state.js";
 
 const get = (id) => document.getElementById(id);
 const SHOWN = 12;
@@ -90,11 +90,13 @@ export function makeStrip(studio) {
       option.disabled = fixed(studio.state, option.value);
     }
     if (select.selectedOptions[0].disabled) turn("texture", 0);
+    // A new version of the model may have fewer categories.
+    else turn(select.value, start);
     const factor = select.value;
     const count = countOf(factor);
     const last = start + count;
     const of = factor === "pose" ? "" : ` of ${valuesOf(factor, studio.about)}`;
-    get("range").textContent = `${FIELD[factor].replace("_", " ")} ${start} to ${last - 1}${of}`;
+    get("range").textContent = `${factor === "pose" ? "seeds " : ""}${start} to ${last - 1}${of}`;
     get("fewer").disabled = start === 0;
     get("more").disabled = factor !== "pose" && last >= valuesOf(factor, studio.about);
     mark();
@@ -102,7 +104,9 @@ export function makeStrip(studio) {
 
   function turn(factor, first) {
     select.value = factor;
-    start = Math.max(0, first);
+    const last = valuesOf(factor, studio.about) - 1;
+    const most = factor === "pose" ? first : last - (last % step());
+    start = Math.max(0, Math.min(first, most));
   }
 
   function refresh() {
@@ -122,7 +126,12 @@ export function makeStrip(studio) {
   }
 
   select.addEventListener("change", () => turned(select.value, 0));
-  get("fewer").addEventListener("click", () => turned(select.value, start - step()));
-  get("more").addEventListener("click", () => turned(select.value, start + step()));
+  for (const [id, other, way] of [["fewer", "more", -1], ["more", "fewer", 1]]) {
+    get(id).addEventListener("click", () => {
+      turned(select.value, start + way * step());
+      // At the end it is switched off, and would lose the focus to nothing.
+      if (get(id).disabled) get(other).focus();
+    });
+  }
   return { refresh, clear, render };
 }

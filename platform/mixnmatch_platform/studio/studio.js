@@ -4,7 +4,7 @@ import { makeAnimation } from "./animate.js";
 import { ask, newest, onVersion, problem, save } from "./api.js";
 import { showModel } from "./model.js";
 import { makePicker } from "./picker.js";
-import { galleryPicture, ownPicture } from "./pictures.js";
+import { galleryPicture, isLarge, ownPicture, release } from "./pictures.js";
 import { makeSketch } from "./sketch.js";
 import { makeSlots } from "./slots.js";
 import { addressOf, FACTORS, fieldsOf, fixed, missing, nothing, picksOf, stateOf } from "./state.js";
@@ -32,8 +32,22 @@ const slots = makeSlots(studio, makePicker(studio), toggleSketch);
 const strip = makeStrip(studio);
 const animation = makeAnimation(studio);
 
+/** How often each slot has been chosen for. */
+const choices = Object.fromEntries(FACTORS.map((factor) => [factor, 0]));
+
+/** Count a choice for a slot: what is still read for an older one will be dropped. */
+function choice(factor, reading = "") {
+  slots.reading(factor, reading);
+  choices[factor] += 1;
+  return choices[factor];
+}
+
 function put(factor, picture) {
-  studio.state.pictures[factor] = picture;
+  choice(factor);
+  const { pictures } = studio.state;
+  const before = pictures[factor];
+  pictures[factor] = picture;
+  release(before, pictures);
   if (studio.codes) studio.codes[factor] = null;
   // A drawing's tick is of the picture that it was ticked for.
   if (factor === "shape" && !picture?.drawing) {
@@ -43,10 +57,20 @@ function put(factor, picture) {
   changed(factor);
 }
 
-async function take(factor, file) {
+function take(factor, file) {
+  read(factor, file, (picture) => put(factor, picture));
+}
+
+/** Read a file for a slot, and use it unless something newer has been chosen in the meantime. */
+async function read(factor, file, use) {
+  const mine = choice(factor, isLarge(file) ? file.name : "");
   try {
-    put(factor, await ownPicture(file, studio.about));
+    const picture = await ownPicture(file, studio.about);
+    if (mine === choices[factor]) use(picture);
+    else release(picture, studio.state.pictures);
   } catch (error) {
+    if (mine !== choices[factor]) return;
+    slots.reading(factor, "");
     slots.say(factor, error.message);
   }
 }
@@ -55,15 +79,12 @@ function clear(factor) {
   put(factor, null);
 }
 
-async function takeDrawing(file, mine = false) {
-  try {
-    const picture = { ...(await ownPicture(file, studio.about)), drawing: true };
+function takeDrawing(file, mine = false) {
+  read("shape", file, (picture) => {
     if (!mine) sketch.forget();
     studio.state.sketch = true;
-    put("shape", picture);
-  } catch (error) {
-    slots.say("shape", error.message);
-  }
+    put("shape", { ...picture, drawing: true });
+  });
 }
 
 function drawn(blob) {
@@ -185,11 +206,22 @@ function render() {
 function surprise(seed) {
   const { mode } = studio.state;
   const picks = picksOf(seed, studio.about.gallery);
-  studio.state = { ...nothing(), seed, mode };
+  const state = { ...nothing(), seed, mode };
+  for (const factor of FACTORS) {
+    if (picks[factor]) state.pictures[factor] = galleryPicture(picks[factor]);
+  }
+  begin(state);
+}
+
+/** Begin anew: nothing of what was chosen before is kept, or comes in late. */
+function begin(state) {
+  const { pictures } = studio.state;
+  studio.state = state;
   studio.codes = null;
   for (const factor of FACTORS) {
-    if (picks[factor]) studio.state.pictures[factor] = galleryPicture(picks[factor]);
-    slots.say(factor);
+    choice(factor);
+    release(pictures[factor], state.pictures);
+    slots.say(factor, state.faults[factor]);
   }
   sketch.forget();
   changed();
@@ -197,15 +229,12 @@ function surprise(seed) {
 
 function readAddress() {
   const { about } = studio;
-  studio.state = stateOf(location.hash, about, galleryPicture);
-  studio.codes = null;
-  for (const factor of FACTORS) slots.say(factor, studio.state.faults[factor]);
   const version = new URLSearchParams(location.hash.slice(1)).get("version");
   get("notice").textContent =
     version !== null && version !== String(about.version)
       ? `The link is of version ${version} of the model; this is version ${about.version}, which paints it in its own way.`
       : "";
-  changed();
+  begin(stateOf(location.hash, about, galleryPicture));
 }
 
 async function loadAbout() {
