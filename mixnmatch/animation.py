@@ -195,8 +195,9 @@ def _save_video(frames: Iterable[Frame], partial: Path) -> tuple[int, float]:
 
 
 def _picture_frames(image: Image.Image, source: str) -> Iterator[Frame]:
-    check_pixels(image.size, source)
     for frame in ImageSequence.Iterator(image):
+        # Each, because frames may be larger than those before them.
+        check_pixels(frame.size, source)
         frame.load()  # some formats know the time only then
         milliseconds = frame.info.get("duration", 0)
         yield Frame(to_rgb(frame), milliseconds / 1000 if milliseconds > 10 else _TENTH)

@@ -1,6 +1,8 @@
 """A service of two replicas on Ray Serve, asked all the time while things happen to it."""
 
+import contextlib
 import os
+import re
 import signal
 import threading
 import time
@@ -273,6 +275,24 @@ def test_figures_of_both_replicas(running: Running) -> None:
         lines = [line for line in page.splitlines() if line.startswith("mixnmatch_model_version{")]
         assert all(any(f'replica="{name}"' in line for line in lines) for name in names)
         assert "# TYPE mixnmatch_refused_requests_total counter" in page
+
+
+def test_refusals_of_a_proxy_are_counted_under_its_machine(running: Running) -> None:
+    import ray
+
+    url, name = running.plan.url, f"proxy-{ray.get_runtime_context().get_node_id()[:8]}"
+
+    def refused() -> float:
+        page = requests.get(f"{url}/metrics").text
+        line = re.search(rf'refused_requests_total{{replica="{name}",status="413"}} (.*)', page)
+        return float(line[1]) if line else 0
+
+    before = refused()
+    sent = {"content-type": "application/json", "content-length": str(2**30)}
+    with contextlib.suppress(requests.ConnectionError):
+        requests.post(f"{url}/mix", data=b"", headers=sent, timeout=5)
+    wait_for(lambda: refused() == before + 1)
+    wait_for(lambda: ray.get(running.board.totals.remote())["refused"] >= before + 1)
 
 
 def test_a_second_service_is_refused(running: Running) -> None:

@@ -1,11 +1,13 @@
 """``platform serve`` as users run it, on a cluster that is there."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from mixnmatch_platform.cli import main
 from mixnmatch_platform.services import RAY_SETTINGS, free_port
 
 pytestmark = pytest.mark.integration
-SECRET = "known to few"
+SECRET = "known-to-few"
 
 
 class Command:
@@ -37,27 +39,45 @@ class Command:
         return self.process.stdout.readline()
 
 
+Start = Callable[..., Command]
+
+
 @pytest.fixture
-def command(
-    ray_cluster: None, home: Path, tiny_bundle: Path, tiny_dataset: Dataset, tmp_path: Path
-) -> Iterator[Command]:
+def start(
+    ray_cluster: None, home: Path, tiny_bundle: Path, tiny_dataset: Dataset
+) -> Iterator[Start]:
+    """Starts the command with more options."""
     import ray
 
-    (tmp_path / "token").write_text(f"{SECRET}\n")
-    options = ["--gallery", tiny_dataset.path, "--port", free_port(), "--cpus-per-replica", 0.5]
-    options += ["--token-file", tmp_path / "token"]
-    # As in a job of `ray job submit`.
-    address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, **RAY_SETTINGS}
-    command = Command([str(word) for word in (tiny_bundle, *options)], address)
-    yield command
-    command.process.kill()
-    command.process.communicate()
+    with contextlib.ExitStack() as stack:
+
+        def start(*more: object) -> Command:
+            options = ["--gallery", tiny_dataset.path, "--port", free_port(), *more]
+            # As in a job of `ray job submit`.
+            address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, **RAY_SETTINGS}
+            command = Command([str(word) for word in (tiny_bundle, *options)], address)
+            stack.callback(command.process.communicate)
+            stack.callback(command.process.kill)
+            return command
+
+        yield start
 
 
-def test_it_says_where_and_ends_well(command: Command) -> None:
+def url_of(command: Command) -> str:
     line = command.line()
     assert line.startswith("serving "), command.process.communicate()[1][-2000:]
-    url = next(word for word in line.split() if word.startswith("http://127.0.0.1:"))
+    return next(word for word in line.split() if word.startswith("http://127.0.0.1:"))
+
+
+def ours(complaints: str) -> list[str]:
+    """Lines on standard error without those of Ray on how it connects."""
+    return [line for line in complaints.splitlines() if "\tINFO " not in line]
+
+
+def test_it_says_where_and_ends_well(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{SECRET}\n")
+    command = start("--cpus-per-replica", 0.5, "--token-file", tmp_path / "token")
+    url = url_of(command)
     assert requests.get(f"{url}/healthz").json()["status"] == "ok"
     assert requests.get(f"{url}/about").status_code == 401
     headers = {"Authorization": f"Bearer {SECRET}"}
@@ -66,15 +86,67 @@ def test_it_says_where_and_ends_well(command: Command) -> None:
     body = dict.fromkeys(("background", "shape", "texture"), f"gallery:{about['gallery'][0]}")
     for _ in range(3):
         assert requests.post(f"{url}/mix", json=body, headers=headers).status_code == 200
-    time.sleep(2)  # for a replica's report
     command.process.send_signal(signal.SIGTERM)
     said, complaints = command.process.communicate(timeout=60)
-    assert command.process.returncode == 0, complaints
+    assert (command.process.returncode, ours(complaints)) == (0, [])
     (summary,) = said.splitlines()
     assert "painted 3 pictures" in summary
     assert "(1 refused, 0 failed)" in summary
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{url}/healthz")
+
+
+def test_what_has_begun_when_it_is_told_to_end_is_answered(start: Start) -> None:
+    # Two at once, so that the others wait in the proxy.
+    command = start("--cpus-per-replica", 0.5, "--batch-size", 1)
+    url = url_of(command)
+    codes = {"background_code": 0, "shape_code": 0, "texture_code": 0, "pose_seed": 0}
+    body = codes | {"factor": "pose", "count": 40}
+    statuses: list[int] = []
+
+    def ask() -> None:
+        statuses.append(requests.post(f"{url}/vary", json=body, timeout=100).status_code)
+
+    clients = [threading.Thread(target=ask) for _ in range(12)]
+    for client in clients:
+        client.start()
+    while not statuses:
+        time.sleep(0.01)
+    command.process.send_signal(signal.SIGINT)
+    answered = len(statuses)
+    for client in clients:
+        client.join()
+    said, complaints = command.process.communicate(timeout=60)
+    assert answered < 6, "none of them has waited"
+    assert statuses == [200] * 12
+    assert "(0 refused, 0 failed), painted 480 pictures" in said
+    assert ours(complaints) == ["answering what has begun; Ctrl-C again ends at once"]
+    assert command.process.returncode == 0
+
+
+def test_one_that_finds_no_room_says_so_and_can_be_ended(start: Start) -> None:
+    import ray
+    from ray import serve
+
+    others = ray.util.placement_group([{"CPU": 1.5}])
+    ray.get(others.ready())
+    try:
+        command = start("--timeout", 600)
+        assert command.process.stderr is not None
+        while not ours(line := command.process.stderr.readline()):
+            assert command.process.poll() is None
+        assert line.startswith("1 of 1 replicas still wait for room: each takes 1 CPU, the cluster")
+        assert "0.5 CPU free" in line
+        began = time.monotonic()
+        command.process.send_signal(signal.SIGTERM)
+        said, complaints = command.process.communicate(timeout=60)
+        assert time.monotonic() - began < 20
+    finally:
+        ray.util.remove_placement_group(others)
+    assert command.process.returncode == 143
+    assert said == ""
+    assert ours(complaints) == ["platform: error: stopped before the service was up"]
+    assert serve.status().applications == {}
 
 
 def test_a_plan_is_only_said(
@@ -98,6 +170,7 @@ def test_a_plan_is_only_said(
         (["models:/birds"], "write models:/NAME@ALIAS or models:/NAME/VERSION"),
         (["BUNDLE", "--replicas", "0"], "--replicas is '0'"),
         (["BUNDLE", "--port", "0"], "--port is 0"),
+        (["BUNDLE", "--queue", "0"], "--queue is 0: it must be from 1 to 100000"),
         (["BUNDLE", "--gallery", "none"], "none: no such data set folder"),
         (["BUNDLE", "--token-file", "none"], "none: No such file"),
         (["BUNDLE", "--gpus-per-replica", "2"], "GPUs per worker are 2"),

@@ -229,6 +229,28 @@ def test_each_frame_of_a_video_is_held_against_the_limit(
         list(read_frames(path))
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("suffix", [".gif", ".tiff"])
+def test_each_frame_of_a_picture_is_held_against_the_limit(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    small, large = (shades(1, side=side)[0].picture for side in (32, 64))
+    if suffix == ".tiff":
+        small.save(path, save_all=True, append_images=[large])
+    else:
+        for picture in (small, large):
+            picture.quantize(256).save(tmp_path / f"{picture.width}.gif", optimize=False)
+        # The second one's frame behind that of the first, whose palette it takes.
+        head = 13 + 3 * 256
+        first, second = ((tmp_path / f"{side}.gif").read_bytes() for side in (32, 64))
+        path.write_bytes(first[:-1] + second[head:])
+    assert [frame.picture.size for frame in read_frames(path)] == [(32, 32), (64, 64)]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2500)
+    with pytest.raises(DataError, match=rf"a\{suffix}: 64x64 pixels: at most 2500 are accepted"):
+        list(read_frames(path))
+
+
 def test_a_picture_with_too_long_a_text_is_refused(tmp_path: Path) -> None:
     text = PngImagePlugin.PngInfo()
     text.add_text("story", "a" * 2 * PngImagePlugin.MAX_TEXT_CHUNK, zip=True)

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_range("--port", args.port, 1, 65535)
     check_range("--batch-size", args.batch_size, 1, 1024)
-    check_range("--queue", args.queue, 0, 100_000)
+    check_range("--queue", args.queue, 1, 100_000)
     check_range("--timeout", args.timeout, 1, 3600)
     check_range("--follow-every", args.follow_every, 1, 86_400)
     plan = Plan(
@@ -148,15 +148,23 @@ def read_token(file: Path | None) -> str | None:
     """The token of a file's first line, else of the environment, where workers do not get it.
 
     Raises:
-        InputError: If it is empty.
+        InputError: If it is empty, or has what a header cannot carry.
     """
     from mixnmatch.errors import InputError
 
     token = os.environ.pop(TOKEN, None)
     if file is not None:
-        token = next(iter(file.read_text(encoding="utf-8").splitlines()), "")
+        text = file.read_text(encoding="utf-8", errors="replace")
+        token = next(iter(text.splitlines()), "")
     if token is None:
         return None
-    if not token.strip():
+    token = token.strip()
+    if not token:
         raise InputError(f"{file or TOKEN}: the token is empty")
-    return token.strip()
+    for letter in token:
+        if not "!" <= letter <= "~":
+            raise InputError(
+                f"{file or TOKEN}: the token has {letter!a} in it: "
+                "use letters, digits and signs of ASCII only, without spaces"
+            )
+    return token

@@ -2,7 +2,7 @@
 
 import base64
 import mimetypes
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -42,7 +42,8 @@ POLICY = (
 )
 """The page's: its own files only, and pictures that it makes itself."""
 OTHERS = Callable[[], Awaitable[dict[str, Any]]]
-DAY = "private, max-age=86400"
+ASK_AGAIN = "private, no-cache"
+"""Another data set, or model, may be served at the same address."""
 
 
 def make_app(service: Service, others: OTHERS) -> Watch:
@@ -157,7 +158,8 @@ def _add_looking(app: FastAPI, service: Service, others: OTHERS) -> None:
         if name not in loaded.gallery:
             raise HTTPException(404, f"there is no picture {name[:60]!r} in the gallery")
         _, png = loaded.gallery[name]
-        return Response(png, media_type=PNG, headers={**_headers(loaded), "Cache-Control": DAY})
+        headers = {**_headers(loaded), "Cache-Control": ASK_AGAIN}
+        return Response(png, media_type=PNG, headers=headers)
 
 
 def _add_studio(app: FastAPI) -> None:
@@ -186,21 +188,27 @@ def _add_studio(app: FastAPI) -> None:
 def _add_errors(app: FastAPI) -> None:
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        return _refusal(error.detail, error.status_code, error.headers)
 
     async def input_error(_: Request, error: Exception) -> Response:
-        return JSONResponse({"error": " ".join(str(error).split())}, 422)
+        return _refusal(" ".join(str(error).split()), 422)
 
     async def disconnected(_: Request, __: Exception) -> Response:
-        return JSONResponse({"error": "the request ended early"}, 400)
+        return _refusal("the request ended early", 400)
 
     async def unexpected(_: Request, error: Exception) -> Response:
-        return JSONResponse({"error": f"the server failed ({type(error).__name__})"}, 500)
+        return _refusal(f"the server failed ({type(error).__name__})", 500)
 
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(MixNMatchError, input_error)
     app.add_exception_handler(ClientDisconnect, disconnected)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _refusal(line: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    # JSON may name half a letter ("\\ud800"), which UTF-8 has no bytes for.
+    line = line.encode(errors="backslashreplace").decode()
+    return JSONResponse({"error": line}, status, headers)
 
 
 def _headers(loaded: Loaded) -> dict[str, str]:

@@ -20,6 +20,7 @@ from mixnmatch_platform.serving.models import Served
 from mixnmatch_platform.serving.painter import Painter
 from mixnmatch_platform.serving.service import Loaded, Service, loaded_from
 from mixnmatch_platform.serving.watch import Watch
+from mixnmatch_platform.store import one_line
 
 __all__ = ["Replica", "Settings"]
 
@@ -63,13 +64,14 @@ class Replica:
             1, "painter", initializer=torch.set_num_threads, initargs=(settings.threads,)
         )
         self._bench = Bench(thread)
+        name = serve.get_replica_context().replica_id.unique_id
         try:
-            wanted = await board.wanted.remote()
+            wanted = await board.begin.remote(name)
         except RayError:
             wanted = settings.served
         self.service = Service(
             loaded=await self._load(wanted),
-            replica=serve.get_replica_context().replica_id.unique_id,
+            replica=name,
             bench=self._bench,
             metrics=self._metrics,
             token=settings.token,
@@ -112,9 +114,9 @@ class Replica:
                     continue
                 try:
                     service.loaded = await self._load(wanted)
-                except (MixNMatchError, OSError, RuntimeError) as error:
+                except (MixNMatchError, OSError, RuntimeError, MemoryError) as error:
                     failed, again = wanted, time.monotonic() + AGAIN_SECONDS
-                    line = f"{wanted} cannot be served: {error}; {serves} stays"
+                    line = f"{wanted} cannot be served: {one_line(error)}; {serves} stays"
                     await self._board.trouble.remote(service.replica, line)
             except RayError:
                 continue  # the command is gone, or starts again: the model stays

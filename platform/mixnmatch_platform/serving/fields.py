@@ -18,6 +18,7 @@ from pydantic import (
     WithJsonSchema,
 )
 from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -30,6 +31,7 @@ __all__ = ["Animate", "Encode", "Mix", "Picture", "Vary", "description_of", "rea
 FORM, JSON = "multipart/form-data", "application/json"
 GALLERY = "gallery:"
 LARGEST_SEED = 2**32 - 1
+UTF_8 = (b"utf-8", b"utf8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +122,17 @@ async def read_fields(request: Request, kind: type[Read], limits: Limits) -> Rea
         InputError: If they are not those of the request, or a value is wrong.
         HTTPException: If the body is neither a form nor JSON, or damaged.
     """
-    content = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    header = request.headers.get("content-type", "")
+    content = header.partition(";")[0].strip().lower()
+    charset = parse_options_header(header)[1].get(b"charset", UTF_8[0])
+    if content == FORM and charset.lower() not in UTF_8:  # Python has some that take hours
+        raise HTTPException(415, f"charset is {charset.decode('latin-1')[:40]!r}: send UTF-8")
     if content == JSON:
         body = await request.body()
         # Aside, because pictures of 50 MB as text would hold up other requests.
-        return await asyncio.to_thread(lambda: _checked(_object(body), kind))
+        return await asyncio.to_thread(lambda: _checked(_object(body), kind, limits))
     if content in (FORM, "application/x-www-form-urlencoded"):
-        return _checked(await _form(request, kind, limits), kind)
+        return _checked(await _form(request, kind, limits), kind, limits)
     raise HTTPException(415, f"content type is {content or 'not given'!r}: send {FORM} or JSON")
 
 
@@ -141,13 +147,20 @@ def description_of(kind: type[_Fields]) -> dict[str, Any]:
     }
 
 
-def _checked(values: dict[str, Any], kind: type[Read]) -> Read:
-    if kind is Encode and "picture" in values and not isinstance(values["picture"], list):
-        values["picture"] = [values["picture"]]
+def _checked(values: dict[str, Any], kind: type[Read], limits: Limits) -> Read:
+    # Pydantic makes an error of each of a million fields, or pictures, that are wrong.
+    known = kind.model_fields
+    if (unknown := next((name for name in values if name not in known), None)) is not None:
+        raise InputError(f"there is no field {unknown[:60]!r}: known are {', '.join(known)}")
+    if kind is Encode and "picture" in values:
+        if not isinstance(values["picture"], list):
+            values["picture"] = [values["picture"]]
+        if (count := len(values["picture"])) > limits.count:
+            raise InputError(f"{count} pictures: at most {limits.count} are encoded at once")
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise InputError(_line(error, kind)) from error
+        raise InputError(_line(error)) from error
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -181,11 +194,9 @@ async def _form(request: Request, kind: type[_Fields], limits: Limits) -> dict[s
     return values
 
 
-def _line(error: ValidationError, kind: type[_Fields]) -> str:
+def _line(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     field = ".".join(str(part) for part in first["loc"])[:60]
-    if first["type"] == "extra_forbidden":
-        return f"there is no field {field!r}: known are {', '.join(kind.model_fields)}"
     if first["type"] == "missing":
         return f"{field} is missing"
     reason = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")

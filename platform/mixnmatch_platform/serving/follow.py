@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from mixnmatch.errors import MixNMatchError
 from mixnmatch_platform.serving.models import Served, resolve
+from mixnmatch_platform.store import one_line
 
 __all__ = ["AGAIN_SECONDS", "Follower"]
 
@@ -46,8 +47,8 @@ class Follower:
             self._refused, self._again = found, time.monotonic() + AGAIN_SECONDS
             found.load("cpu", 1)
             self._want(found)
-        except (MixNMatchError, OSError) as error:
-            self._say(f"{self._model} is not followed: {error}; {self._current} stays")
+        except (MixNMatchError, OSError, RuntimeError, MemoryError) as error:  # of PyTorch, too
+            self._say(f"{self._model} is not followed: {one_line(error)}; {self._current} stays")
             return
         self._say(f"{self._model} is {found} now, it was {self._current}")
         self._current, self._refused = found, None

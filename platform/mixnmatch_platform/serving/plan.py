@@ -12,7 +12,7 @@ from mixnmatch_platform.serving.models import Served, resolve
 from mixnmatch_platform.store import connect_existing, mlflow_errors
 from mixnmatch_platform.tracking import DATA_TAG
 
-__all__ = ["Plan", "Prepared", "describe", "prepare"]
+__all__ = ["Plan", "Prepared", "describe", "prepare", "words_of"]
 
 LOOPBACKS = (LOOPBACK, "localhost", "::1")
 
@@ -99,9 +99,7 @@ def describe(prepared: Prepared) -> str:
     """The plan in words."""
     plan, (fewest, most) = prepared.plan, prepared.plan.replicas
     replicas = f"{most}" if fewest == most else f"{fewest} to {most}"
-    each = f"{plan.cpus_per_replica:g} CPU" + (
-        f" and {plan.gpus_per_replica:g} GPU" if plan.gpus_per_replica else ""
-    )
+    each = words_of(prepared.replica)
     followed = f", followed every {plan.follow_seconds:g} s" if plan.follows else ""
     gallery = "none" if prepared.dataset is None else str(prepared.dataset.path)
     return "\n".join(
@@ -114,6 +112,11 @@ def describe(prepared: Prepared) -> str:
             f"address   {plan.url}",
         ]
     )
+
+
+def words_of(bundle: Bundle) -> str:
+    """What is taken, or free, of a machine."""
+    return " and ".join(f"{amount:g} {kind}" for kind, amount in bundle.items())
 
 
 def _training_data(served: Served, fingerprint: str | None) -> Dataset | None:

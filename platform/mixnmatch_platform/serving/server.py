@@ -2,41 +2,47 @@
 
 import json
 import logging
-import signal
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import FrameType
 from typing import Any
 
 from mixnmatch.errors import InputError, RunError
 from mixnmatch_platform.cluster import connect
 from mixnmatch_platform.periodic import every
 from mixnmatch_platform.placing import check_placeable
-from mixnmatch_platform.serving.board import BEAT_SECONDS, Board
+from mixnmatch_platform.serving.board import BEAT_SECONDS, BOARD, NAMESPACE, Board
 from mixnmatch_platform.serving.deployment import Replica, Settings
+from mixnmatch_platform.serving.ending import (
+    ask,
+    end_replicas,
+    end_requests,
+    end_serve,
+    told_to_end,
+)
 from mixnmatch_platform.serving.follow import Follower
 from mixnmatch_platform.serving.gallery import choose_pictures
-from mixnmatch_platform.serving.plan import Plan, Prepared
+from mixnmatch_platform.serving.plan import Plan, Prepared, words_of
 from mixnmatch_platform.serving.watch import digest
-from mixnmatch_platform.store import one_line
 
 __all__ = ["serve_until_told", "serving"]
 
 APPLICATION = "mixnmatch"
-BOARD, NAMESPACE = "serving-board", "mixnmatch"
 SERVE_SETTINGS = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "mixnmatch_platform.serving.guard:middlewares",
     # A busy machine may need longer than Ray's 5 s until a proxy answers.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    # That there is no room is said here, in one line, and sooner.
+    "RAY_SERVE_SLOW_STARTUP_WARNING_PERIOD_S": "86400",
 }
 """Variables of Serve's controller and its proxies, which read them as they start."""
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 READY_SECONDS = 60.0
+ROOM_SECONDS = 10.0
+"""Until it is said that replicas wait for room."""
 POLL_SECONDS = 0.5
 UPSCALE_SECONDS, DOWNSCALE_SECONDS = 5, 120
 
@@ -47,6 +53,7 @@ def serve_until_told(prepared: Prepared) -> None:
     Raises:
         InputError: If the cluster has no room, or serves already.
         RunError: If the service does not come up, or its cluster is gone.
+        Stopped: If SIGTERM comes before it is up.
     """
     plan = prepared.plan
     with ExitStack() as stack:
@@ -55,28 +62,32 @@ def serve_until_told(prepared: Prepared) -> None:
             import ray
 
             stack.callback(ray.shutdown)
-        over = stack.enter_context(_told_to_end())
+        up, over = stack.enter_context(told_to_end())
         begun = time.monotonic()
         board = stack.enter_context(serving(prepared, grows=connected.grows))
+        up.set()
         print(f"serving {prepared.served} at {plan.url} (Ctrl-C ends it)", flush=True)
         if plan.follows:
             follower = Follower(
                 plan.model,
                 plan.store,
                 prepared.served,
-                want=lambda served: _ask(board.want.remote(served)),
+                want=lambda served: ask(board.want.remote(served)),
             )
             stack.enter_context(every(plan.follow_seconds, follower.look, "follow"))
         while not over.wait(POLL_SECONDS):
-            for line in _ask(board.troubles.remote()).values():
+            for line in ask(board.troubles.remote()).values():
                 print(line, file=sys.stderr, flush=True)
-        time.sleep(BEAT_SECONDS)  # for the last reports
-        print(_summary(_ask(board.totals.remote()), time.monotonic() - begun), flush=True)
+        end_requests(board, plan.timeout_seconds)
+        time.sleep(2 * BEAT_SECONDS)  # for the last reports
+        print(_summary(ask(board.totals.remote()), time.monotonic() - begun), flush=True)
 
 
 @contextmanager
 def serving(prepared: Prepared, *, grows: bool) -> Iterator[Any]:
     """Serve during a block, on the cluster that this process is connected to.
+
+    Requests that have begun when it ends are answered.
 
     Args:
         prepared: What.
@@ -103,11 +114,21 @@ def serving(prepared: Prepared, *, grows: bool) -> Iterator[Any]:
         try:
             _start(plan)
             application = _deployment(plan).bind(_settings(prepared), board)
-            serve.run(application, name=APPLICATION, route_prefix="/")
+            serve.run_many(
+                [serve.RunTarget(application, name=APPLICATION, route_prefix="/")],
+                wait_for_applications_running=False,  # for which Serve waits as long as it takes
+            )
+            _wait_for_replicas(prepared, board)
             _waited_for(f"{plan.url}/healthz", lambda content: content.get("status") == "ok")
         except (RuntimeError, TimeoutError, RayError) as error:
             raise RunError(f"the service did not come up: {_reason(error)}") from error
         yield board
+        end_requests(board, plan.timeout_seconds)
+        end_serve()
+    except KeyboardInterrupt:
+        end_replicas(APPLICATION)
+        end_serve()
+        raise
     finally:
         serve.shutdown()
         ray.kill(board)
@@ -133,6 +154,33 @@ def _start(plan: Plan) -> None:
             f"Ray Serve puts nothing before {plan.url}, so bodies would have no limit: use the "
             "version of Ray that this package names"
         )
+
+
+def _wait_for_replicas(prepared: Prepared, board: Any) -> None:
+    """Wait until they are up, and say so once if that is for want of room."""
+    import ray
+    from ray import serve
+
+    wanted, words = prepared.plan.replicas[0], words_of(prepared.replica)
+    begun, said = time.monotonic(), False
+    while True:
+        app = serve.status().applications.get(APPLICATION)
+        if app is None or app.status == "DEPLOY_FAILED":
+            raise RuntimeError(app.message if app else "Ray Serve has ended")
+        if app.status == "RUNNING":
+            return
+        if not said and time.monotonic() - begun > ROOM_SECONDS:
+            said = True
+            if (lacking := wanted - ray.get(board.begun.remote())) > 0:
+                free = ray.available_resources()
+                left = words_of({kind: free.get(kind, 0) for kind in prepared.replica})
+                print(
+                    f"{lacking} of {wanted} replicas still wait for room: each takes {words}, "
+                    f"the cluster has {left} free (Ctrl-C ends this)",
+                    file=sys.stderr,
+                    flush=True,
+                )
+        time.sleep(POLL_SECONDS)
 
 
 def _deployment(plan: Plan) -> Any:
@@ -200,48 +248,18 @@ def _end_what_is_left() -> None:
     serve.shutdown()
 
 
-@contextmanager
-def _told_to_end() -> Iterator[threading.Event]:
-    """Set by SIGTERM and the first Ctrl-C during a block."""
-    over = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def told(number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before[signal.SIGINT])
-        if number == signal.SIGINT:
-            line = "answering what has begun; Ctrl-C again ends at once"
-            print(line, file=sys.stderr, flush=True)
-        over.set()
-
-    for number in before:
-        signal.signal(number, told)
-    try:
-        yield over
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _ask(answer: Any) -> Any:
-    import ray
-    from ray.exceptions import RayError
-
-    try:
-        return ray.get(answer, timeout=READY_SECONDS)
-    except RayError as error:
-        raise RunError(f"the cluster that serves is gone ({one_line(error)})") from error
-
-
 def _waited_for(url: str, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """What is answered there, whatever its status; an empty object for what is no JSON object.
 
     Raises:
         TimeoutError: If no good answer comes.
     """
+    # Past the environment's proxies, which do not know this machine's ports.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=READY_SECONDS) as answer:
+            with direct.open(url, timeout=READY_SECONDS) as answer:
                 body = answer.read()
         except urllib.error.HTTPError as error:
             body = error.read()
@@ -265,8 +283,9 @@ def _reason(error: BaseException) -> str:
 
 
 def _summary(totals: dict[str, int], seconds: float) -> str:
-    answered = sum(totals.get(digit, 0) for digit in "12345")
-    refused = totals.get("4", 0)
+    before_replicas = totals.get("refused", 0)
+    answered = sum(totals.get(digit, 0) for digit in "12345") + before_replicas
+    refused = totals.get("4", 0) + before_replicas
     failed = totals.get("5", 0)
     return (
         f"answered {answered} requests in {seconds:.0f} s ({refused} refused, {failed} failed), "

@@ -74,11 +74,13 @@ class Service:
 
     def __post_init__(self) -> None:
         self._aside = ThreadPoolExecutor(CODERS, thread_name_prefix="coder")
+        # Films take seconds each, for which pictures would wait.
+        self._films = ThreadPoolExecutor(1, thread_name_prefix="films")
 
-    async def aside(self, function: Callable[..., T], *arguments: Any) -> T:
+    async def aside(self, function: Callable[..., T], *arguments: Any, of_film: bool = False) -> T:
         """What a function returns that takes long enough to hold up other requests."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._aside, function, *arguments)
+        loop, threads = asyncio.get_running_loop(), self._films if of_film else self._aside
+        return await loop.run_in_executor(threads, function, *arguments)
 
     async def mix(self, loaded: Loaded, fields: Mix) -> tuple[Tensor, Recipe]:
         """The picture, 3×S×S in [-1, 1], and what it was painted from.
@@ -109,10 +111,6 @@ class Service:
         Raises:
             InputError: If a field cannot be used.
         """
-        if len(fields.picture) > self.limits.count:
-            raise InputError(
-                f"{len(fields.picture)} pictures: at most {self.limits.count} are encoded at once"
-            )
         reads = (self._picture(loaded, picture, "picture") for picture in fields.picture)
         joined = torch.cat(await asyncio.gather(*reads))
         return await loaded.painter.recipe(Order("code", dict.fromkeys(FACTORS, joined)))
@@ -129,7 +127,9 @@ class Service:
         if data is None:
             raise InputError("driving is a picture of the gallery: send a film")
         _check_bytes("driving", data, self.limits.film_bytes)
-        film = await self.aside(read_film, data, "driving", mixer.image_size, self.limits)
+        film = await self.aside(
+            read_film, data, "driving", mixer.image_size, self.limits, of_film=True
+        )
         still: dict[Factor, Tensor] = {
             "background": await self._picture(loaded, fields.background, "background"),
             "texture": await self._picture(loaded, fields.texture, "texture"),
@@ -139,7 +139,7 @@ class Service:
         for frames in film.frames.split(mixer.batch_size):
             order = Order(mode, {**still, "pose": frames, "shape": frames})
             painted.append(await loaded.painter.paint(await loaded.painter.recipe(order)))
-        return await self.aside(gif_of, torch.cat(painted), film.seconds)
+        return await self.aside(gif_of, torch.cat(painted), film.seconds, of_film=True)
 
     async def _order(self, loaded: Loaded, fields: Mix, varied: Factor | None = None) -> Order:
         _check_mode(loaded, fields.mode)
@@ -170,7 +170,8 @@ class Service:
         if lacking := [name for name in FACTORS if name not in there]:
             name = lacking[0]
             field = "pose_seed" if name == "pose" else f"{name}_code"
-            raise InputError(f"{name} is missing: send a picture, or {field}")
+            other = "which feature mode needs" if feature and name == "shape" else f"or {field}"
+            raise InputError(f"{name} is missing: send a picture, {other}")
         reads = (
             self._picture(loaded, picture, name, sketch=name == "shape" and fields.sketch)
             for name, picture in sent.items()

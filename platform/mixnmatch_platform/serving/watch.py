@@ -7,6 +7,7 @@ import time
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mixnmatch_platform.serving.board import UNANSWERED
 from mixnmatch_platform.serving.guard import MARK
 from mixnmatch_platform.serving.service import Service
 
@@ -14,8 +15,6 @@ __all__ = ["Watch", "digest"]
 
 OPEN = ("/", "/healthz")
 """Paths that need no token; nor do the files of the page."""
-UNANSWERED = 499
-"""Counted in place of a status where the client has left, or was told that it took too long."""
 
 
 def digest(token: str) -> bytes:

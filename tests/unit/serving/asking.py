@@ -75,6 +75,14 @@ async def ask_app(app: Any, method: str, path: str, pieces: int = 1, **parts: An
     return Answer(start["status"], headers, b"".join(part.get("body", b"") for part in rest))
 
 
+def files(**pictures: bytes | str) -> dict[str, Any]:
+    """Parts of a form: files, and texts."""
+    return {
+        name: (name, value) if isinstance(value, bytes) else (None, value)
+        for name, value in pictures.items()
+    }
+
+
 async def nobody() -> dict[str, Any]:
     """The figures of other replicas, where there are none."""
     return {}

@@ -28,6 +28,7 @@ ODD = (
     "\x00",
     "gallery:",
     "gallery:../x",
+    "gallery:\ud800",
     [],
     {},
     "data:,",
@@ -46,7 +47,7 @@ class Fuzzed(NamedTuple):
 def request(number: int) -> Fuzzed:
     """The same request for the same number."""
     dice = random.Random(number)
-    make = dice.choice((_pictures, _pictures, _json, _form_damaged, _values))
+    make = dice.choice((_pictures, _pictures, _json, _form_damaged, _values, _odd_picture))
     route = dice.choice(sorted(ROUTES))
     return Fuzzed(route, make(dice, route))
 
@@ -64,6 +65,14 @@ def _values(dice: random.Random, route: str) -> dict[str, Any]:
     names = (*FIELDS, "mode", "sketch", "texture_code", "pose_seed", "factor", "count", "start")
     wanted = dice.sample(names, dice.randint(1, 6))
     return {"json": {name: dice.choice(ODD) for name in wanted}}
+
+
+def _odd_picture(dice: random.Random, route: str) -> dict[str, Any]:
+    """JSON of pictures that are good, but for one of an odd value."""
+    good = io.BytesIO()
+    Image.effect_noise((40, 40), 80).save(good, "PNG")
+    coded: dict[str, Any] = dict.fromkeys(ROUTES[route], base64.b64encode(good.getvalue()).decode())
+    return {"json": coded | {dice.choice(ROUTES[route]): dice.choice(ODD)}}
 
 
 def _json(dice: random.Random, route: str) -> dict[str, Any]:

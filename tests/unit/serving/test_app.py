@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from asking import VERSION, Answer, Ask, ask_app, encoded, nobody
+from asking import VERSION, Answer, Ask, ask_app, encoded, files, nobody
 from PIL import Image
 
 from mixnmatch.bundle import load_bundle
@@ -25,14 +25,7 @@ from mixnmatch_platform.serving.watch import digest
 OTHERS = {"shape_code": 0, "texture_code": 0, "pose_seed": 0}
 """Codes of all factors but the background."""
 AS_JSON = {"Accept": "application/json"}
-
-
-def files(**pictures: bytes | str) -> dict[str, Any]:
-    """Parts of a form: files, and texts."""
-    return {
-        name: (name, value) if isinstance(value, bytes) else (None, value)
-        for name, value in pictures.items()
-    }
+FORM = "multipart/form-data"
 
 
 def of_uri(uri: str) -> Image.Image:
@@ -183,10 +176,11 @@ def test_about(ask: Ask, gallery: dict[str, bytes]) -> None:
     assert ask("GET", "/healthz").json() == {"status": "ok", "model": "birds", "version": VERSION}
 
 
-def test_pictures_of_the_gallery_may_be_kept(ask: Ask, gallery: dict[str, bytes]) -> None:
+def test_pictures_of_the_gallery_are_asked_for_again(ask: Ask, gallery: dict[str, bytes]) -> None:
+    """Another data set may be served at the same address."""
     answer = ask("GET", f"/gallery/{next(iter(gallery))}")
     assert answer.picture().size == (32, 32)
-    assert "max-age" in answer.headers["cache-control"]
+    assert answer.headers["cache-control"] == "private, no-cache"
     assert ask("GET", "/gallery/none").status == 404
 
 
@@ -222,7 +216,13 @@ def test_openapi_describes_the_fields(ask: Ask) -> None:
         ({"mode": "other"}, "mode is 'other'"),
         ({"mode": "feature", "shape_code": 1}, "shape cannot be set by a code in feature mode"),
         ({"mode": "feature", "pose_seed": 1}, "pose cannot be set by a code in feature mode"),
+        (
+            {"mode": "feature", "background_code": 0, "texture_code": 0},
+            "shape is missing: send a picture, which feature mode needs",
+        ),
         (OTHERS | {"background": "gallery:none"}, "background is gallery:none"),
+        (OTHERS | {"background": "gallery:\ud800"}, r"background is gallery:\ud800: there is no"),
+        ({"\ud800": 1}, r"no field '\ud800'"),
         ({"background": "no base64!"}, "background is 'no base64!': must be a file, base64"),
         ({"background": 7}, "background is '7': must be a file"),
         ({"background": ["a"]}, "background is wrong: must be a file"),
@@ -258,6 +258,15 @@ def test_a_form_is_checked_as_json_is(ask: Ask, png: bytes) -> None:
         ({"data": b"\xff", "headers": {"content-type": "application/json"}}, 400),
         ({"data": b"x", "headers": {"content-type": "multipart/form-data"}}, 400),
         ({"data": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 400),
+        *(
+            ({"data": b"x", "headers": {"content-type": f"{FORM}; boundary=b; {charset}"}}, status)
+            for charset, status in {
+                "charset=punycode": 415,
+                'Charset="UTF-7"': 415,
+                "charset=none": 415,
+                'charset="Utf-8"': 400,
+            }.items()
+        ),
     ],
 )
 def test_bodies_that_cannot_be_read(ask: Ask, parts: dict[str, Any], status: int) -> None:

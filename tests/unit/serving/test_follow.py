@@ -1,5 +1,6 @@
 """What is asked to be served, and following an alias: here of a registry that is a dictionary."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -93,6 +94,27 @@ def test_a_broken_version_is_said_once_and_the_old_one_stays(
     assert [served.version for served in wanted] == [2]
 
 
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError])
+def test_one_that_there_is_no_memory_for_does_not_end_the_following(
+    error: type[Exception],
+    registry: Registry,
+    follower: Follower,
+    wanted: list[Served],
+    tiny_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def load(*_: object) -> None:
+        raise error("no memory for 9 bytes\nat: some line")
+
+    registry.folders.append(tiny_bundle)
+    monkeypatch.setattr(Served, "load", load)
+    follower.look()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("not followed: no memory for 9 bytes; birds version 1 stays")
+    assert wanted == []
+
+
 def test_a_store_that_is_away_is_said_once(
     registry: Registry, follower: Follower, wanted: list[Served], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,10 +158,41 @@ def test_the_board_adds_up_all_replicas_and_lists_those_that_report(
     assert board.report("two", new, two.told()) == new
     assert board.serving() == {"two": new}
     assert list(board.metrics()) == ["two"]
-    assert board.totals() == {"2": 4, "4": 2, "painted": 4}
+    # Of whoever left, or was refused by a proxy while a replica still worked, nobody has it.
+    two.requests.labels("/mix", "499").inc()
+    board.report("two", new, two.told())
+    board.report_proxy("proxy-1", 2, True)
+    board.report_proxy("proxy-2", 3, True)
+    assert board.totals() == {"2": 4, "4": 2, "painted": 4, "refused": 5}
     board.trouble("two", "no disk")
     assert board.troubles() == {"two": "no disk"}
     assert board.troubles() == {}
+
+
+def test_the_board_knows_when_no_proxy_works_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board(Served(name="birds", version=1, source="", store=""))
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    assert not board.report_proxy("one", 0, True)
+    assert not board.report_proxy("two", 0, True)
+    board.end()
+    assert board.report_proxy("one", 0, True)
+    assert board.report_proxy("one", 0, False)
+    assert not board.is_idle(), "the other one has not heard of it"
+    now = 140.0
+    assert board.is_idle(), "it is gone with its machine"
+    board.report_proxy("two", 0, True)
+    assert not board.is_idle()
+    board.report_proxy("two", 0, False)
+    assert board.is_idle()
+
+
+def test_the_board_counts_replicas_that_have_found_room() -> None:
+    wanted = Served(name="birds", version=1, source="", store="")
+    board = Board(wanted)
+    assert board.begun() == 0
+    assert board.begin("one") == board.begin("two") == wanted
+    assert board.begun() == 2
 
 
 @pytest.mark.parametrize(("text", "numbers"), [("1", (1, 1)), ("3", (3, 3)), ("1-4", (1, 4))])
@@ -164,4 +217,20 @@ def test_the_token_is_of_the_file_else_of_the_environment_and_stays_here(
     assert read_token(file) == "secret"
     file.write_text("\n")
     with pytest.raises(InputError, match="the token is empty"):
+        read_token(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("secret\u200b".encode(), r"'\u200b'"),
+        ("sec…".encode(), r"'\u2026'"),
+        (b"sec ret", "' '"),
+        ("secret".encode("utf-16"), r"'\ufffd'"),
+    ],
+)
+def test_a_token_that_no_header_carries(text: bytes, named: str, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(text)
+    with pytest.raises(InputError, match=re.escape(f"token: the token has {named} in it: use")):
         read_token(file)

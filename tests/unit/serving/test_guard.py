@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from asking import Answer, ask_app
 
+from mixnmatch_platform.serving import guard as guard_module
 from mixnmatch_platform.serving.guard import MARK, Guard
 from mixnmatch_platform.serving.limits import Limits
 
@@ -33,6 +36,10 @@ class Proxy:
         answer = self.answers.pop(0)
         if answer == "dies":
             return
+        if answer == "waits":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            answer = 499
         marked = [(MARK, b"r1")] if answer in (200, 422, 500, "dies late") else []
         status = answer if isinstance(answer, int) else 200
         await send({"type": "http.response.start", "status": status, "headers": marked})
@@ -123,3 +130,98 @@ def test_refusals_are_counted_beside_the_figures_of_the_replicas() -> None:
         line = f'mixnmatch_refused_requests_total{{replica="proxy",status="{status}"}} {count}.0'
         assert line in page.body.decode().splitlines()
     assert (failed.status, failed.body) == (422, b"some more")
+
+
+@pytest.mark.parametrize("answer", [408, 503, 404, "dies", "waits"])
+def test_the_figures_of_a_proxy_are_there_when_no_replica_answers(
+    answer: int | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_module, "FIGURES_SECONDS", 0.1)
+    guard = Guard(Proxy(503, *[answer] * guard_module.TRIES), LIMITS, name="proxy-1")
+
+    async def go() -> Answer:
+        await ask_app(guard, "POST", "/mix")
+        return await asyncio.wait_for(ask_app(guard, "GET", "/metrics"), 10)
+
+    page = asyncio.run(go())
+    assert page.status == 200
+    assert page.headers["content-type"].startswith("text/plain")
+    lines = page.body.decode().splitlines()
+    assert 'mixnmatch_refused_requests_total{replica="proxy-1",status="503"} 1.0' in lines
+
+
+def test_what_is_asked_before_there_is_a_model_counts_for_nothing() -> None:
+    guard = Guard(Proxy(404), LIMITS)
+    assert asyncio.run(ask_app(guard, "GET", "/healthz")).status == 503
+    assert guard._refusals() == 0
+
+
+def test_who_has_left_is_not_refused() -> None:
+    guard = Guard(Proxy("waits"), LIMITS)
+    sent: list[Any] = []
+
+    async def go() -> None:
+        messages = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive() -> Any:
+            return messages.pop() if messages else {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await guard({"type": "http", "path": "/mix", "headers": []}, receive, send)
+
+    asyncio.run(go())
+    assert sent == []
+    assert guard._refusals() == 0
+
+
+class Board:
+    """Hears what proxies report, and says whether the service ends."""
+
+    def __init__(self) -> None:
+        self.ending = False
+        self.heard: list[tuple[str, int, bool]] = []
+        self.report_proxy = SimpleNamespace(remote=self._report)
+
+    async def _report(self, proxy: str, refused: int, busy: bool) -> bool:
+        self.heard.append((proxy, refused, busy))
+        return self.ending
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+def test_at_the_end_what_has_begun_is_answered_and_nothing_more_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(guard_module, "BEAT_SECONDS", 0.02)
+    board, proxy = Board(), Proxy(200)
+
+    async def go() -> None:
+        may_go_on = asyncio.Event()
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            await may_go_on.wait()
+            await proxy(scope, receive, send)
+
+        guard = Guard(slow, LIMITS, name="proxy-1", board=board)
+        begun = asyncio.create_task(ask_app(guard, "POST", "/mix"))
+        await until(lambda: guard._working == 1 and bool(board.heard))
+        board.ending = True
+        await until(lambda: guard._closed)
+        late = await ask_app(guard, "POST", "/mix")
+        assert late.status == 503
+        assert "being ended" in late.error
+        count = len(board.heard)
+        await until(lambda: len(board.heard) > count)
+        assert board.heard[-1] == ("proxy-1", 1, True), "it still works on one"
+        may_go_on.set()
+        assert (await begun).status == 200
+        await until(lambda: board.heard[-1] == ("proxy-1", 1, False))
+        guard._telling.cancel()
+
+    asyncio.run(go())
