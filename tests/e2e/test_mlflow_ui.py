@@ -18,8 +18,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium or google-chrome on the PATH"),
 ]
 PATIENCE = 60_000
-"""Milliseconds: MLflow's pages load megabytes of script, and test machines are busy."""
-expect.set_options(timeout=PATIENCE)
+"""Milliseconds."""
 
 
 @pytest.fixture(scope="module")

@@ -42,9 +42,8 @@ pytestmark = [
 ]
 Pixels = np.ndarray[Any, Any]
 FACTORS = ("background", "pose", "shape", "texture")
-PATIENCE = 15_000
+PATIENCE = 60_000
 """Milliseconds that the page may take for anything: test machines are busy."""
-expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
