@@ -29,10 +29,10 @@ test-model: setup
 	$(BIN)/pytest tests/unit tests/parity
 
 test-platform: setup
-	$(BIN)/pytest tests/integration tests/faults -m "not slow"
+	$(BIN)/pytest tests/integration -m "not slow" --durations=20
 
 test-e2e: setup
-	$(BIN)/pytest tests/e2e -m "not slow"
+	$(BIN)/pytest tests/faults tests/e2e -m "not slow"
 
 # What is killed, and what that costs: the whole table.
 faults: setup
