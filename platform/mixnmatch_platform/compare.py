@@ -74,6 +74,11 @@ class RunRecord:
         """Whether it came to its end, be it that it was then trained on."""
         return bool(self.stages)
 
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end, and nothing has gone wrong with it since."""
+        return self.ended and self.row.status == FINISHED
+
     def figure(self, metric: str) -> Figure | None:
         """A figure with its interval and chance level; None where it has none that counts."""
         figure = recorded(self.metrics, metric)

@@ -11,7 +11,7 @@ from mixnmatch.errors import InputError
 from mixnmatch.metrics.figures import Figure
 from mixnmatch.metrics.report import ARROWS, finite_or_null, shown
 from mixnmatch.metrics.report import columns as aligned
-from mixnmatch_platform.compare import FINISHED, Experiment, RunRecord
+from mixnmatch_platform.compare import Experiment, RunRecord
 from mixnmatch_platform.directions import known_mode
 from mixnmatch_platform.importance import Importance
 
@@ -195,7 +195,7 @@ def cells(run: RunRecord, columns: Sequence[str]) -> list[str]:
 
 def state(experiment: Experiment, run: RunRecord) -> str:
     """What is to be said of a run that did not come to its end, or is not ranked; else nothing."""
-    if run.ended and run.row.status == FINISHED:
+    if run.finished:
         return "" if run in experiment.ranked else "measured otherwise"
     return ": ".join(filter(None, (run.row.status.lower(), run.row.reason)))
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from mixnmatch_platform.store import (
     connect_existing,
     home_folder,
     mlflow_errors,
-    one_line,
+    storage_errors,
     tracking_uri,
 )
 
@@ -70,10 +70,12 @@ def fetch_release(uri: str, store: str | None = None) -> Path:
 
     Arguments and errors are those of ``fetch_model``.
     """
+    parts = _parts(uri)
     store = store or tracking_uri(home_folder())
-    version = named_version(uri, store)
+    client = connect_existing(store)
     with mlflow_errors(f"{uri} cannot be fetched from {store}", ModelError):
-        location = artifact_uri(connect_existing(store), version.source)
+        version = _version(client, store, **parts)
+        location = artifact_uri(client, version.source)
     local = local_folder(location)
     if local is None:
         return _cached(location, store, version.name, int(version.version))
@@ -93,15 +95,10 @@ def named_version(uri: str, store: str) -> Any:
         ModelError: If there is no such model, alias or version.
         InputError: If the MLflow store is away.
     """
-    match = MODEL_URI.fullmatch(uri)
-    if match is None:
-        raise ModelError(
-            f"{uri!r} names no model: write models:/NAME@ALIAS, models:/NAME/VERSION or "
-            "models:/NAME for the latest version"
-        )
+    parts = _parts(uri)
     client = connect_existing(store)
     with mlflow_errors(f"{uri} cannot be looked up in {store}", ModelError):
-        return _version(client, store, **match.groupdict())
+        return _version(client, store, **parts)
 
 
 def bundle_in(folder: Path) -> Path:
@@ -134,14 +131,7 @@ def fetched(client: "MlflowClient", store: str, source: str) -> Iterator[Path]:
 
 def registered_model(client: "MlflowClient", name: str) -> Any | None:
     """MLflow's entry of a registered model with its ``aliases``, None if there is none."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
+    return _found(client.get_registered_model, name)
 
 
 def known_model(client: "MlflowClient", store: str, name: str) -> Any:
@@ -179,14 +169,7 @@ def decided_versions(client: "MlflowClient", model: Any) -> list[Any]:
 
 def known_run(client: "MlflowClient", run_id: str) -> Any | None:
     """MLflow's entry of a run, None if it was deleted for good."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
+    return _found(client.get_run, run_id)
 
 
 def artifact_uri(client: "MlflowClient", source: str) -> str:
@@ -228,10 +211,30 @@ def download(location: str, store: str, into: Path) -> Path:
     """
     from mlflow.artifacts import download_artifacts
 
-    try:
+    with storage_errors(f"{location} cannot be downloaded", ModelError):
         return Path(download_artifacts(location, dst_path=str(into), tracking_uri=store))
-    except Exception as error:  # each kind of storage raises errors of its own
-        raise ModelError(f"{location} cannot be downloaded: {one_line(error)}") from error
+
+
+def _parts(uri: str) -> dict[str, Any]:
+    match = MODEL_URI.fullmatch(uri)
+    if match is None:
+        raise ModelError(
+            f"{uri!r} names no model: write models:/NAME@ALIAS, models:/NAME/VERSION or "
+            "models:/NAME for the latest version"
+        )
+    return match.groupdict()
+
+
+def _found(get: Callable[[str], Any], key: str) -> Any | None:
+    """What the store has under a key, None if it says that there is no such thing."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return get(key)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def _version(

@@ -34,11 +34,7 @@ def summary(report: Report) -> Iterator[str]:
 
 def failures(experiment: Experiment) -> list[RunRecord]:
     """Runs that ended before their end, or were stopped; one may have figures of before."""
-    return [
-        run
-        for run in experiment.runs
-        if run.row.status != "RUNNING" and not (run.ended and run.row.status == FINISHED)
-    ]
+    return [run for run in experiment.runs if run.row.status != "RUNNING" and not run.finished]
 
 
 def commands(report: Report) -> list[tuple[str, str]]:

@@ -61,10 +61,13 @@ class Scorer:
             raise InputError(f"mode is {mode!r}: it must be code or feature")
         if lacking := [name for name in REQUIRED if name not in model_input]:
             raise InputError(f"column {lacking[0]} is missing: rows need {', '.join(REQUIRED)}")
-        shape = model_input["shape"]
-        pose = model_input.get("pose", shape)
-        rows = model_input.assign(pose=pose.where(pose.notna(), shape))
-        pictures = {name: self._read(rows, name) for name in COLUMNS}
+        pictures = {name: self._read(model_input, name) for name in REQUIRED}
+        pose = model_input.get("pose")
+        if pose is None or pose.isna().all():
+            pictures["pose"] = pictures["shape"]
+        else:
+            rows = model_input.assign(pose=pose.where(pose.notna(), model_input["shape"]))
+            pictures["pose"] = self._read(rows, "pose")
         mixed = self.mixer.mix_tensors(**pictures, mode=mode)
         return pd.DataFrame({PICTURE: [encode_png(to_picture(image)) for image in mixed]})
 

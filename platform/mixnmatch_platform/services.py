@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -27,6 +28,7 @@ __all__ = [
     "end",
     "free_port",
     "is_free",
+    "open_here",
     "ray_address",
     "services",
     "start",
@@ -259,11 +261,15 @@ def _wait_for(home: Path, service: Service) -> None:
         time.sleep(POLL_SECONDS)
 
 
+def open_here(url: str, seconds: float) -> Any:
+    """Ask this machine, past the environment's proxies, which do not know its ports."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return direct.open(url, timeout=seconds)
+
+
 def _answers(url: str) -> bool:
     try:
-        # Past the environment's proxies, which do not know this machine's ports.
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(url, timeout=3) as reply:
+        with open_here(url, 3) as reply:
             return bool(reply.status < 500)
     except urllib.error.HTTPError as error:
         return error.code < 500

@@ -190,7 +190,7 @@ def _candidate(run: Any, experiment: str, *, of: int = 1) -> Candidate:
 
 def _with_figure(runs: Sequence[RunRecord], metric: str, experiment: str) -> list[RunRecord]:
     """Those that may be promoted and have recorded a figure."""
-    finished = [run for run in runs if run.row.status == FINISHED and run.ended]
+    finished = [run for run in runs if run.finished]
     whole = [run for run in finished if run.stages == BOTH_STAGES]
     if not whole:
         lacks = " with both stages" if finished else ""

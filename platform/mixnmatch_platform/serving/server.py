@@ -5,7 +5,6 @@ import logging
 import sys
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from mixnmatch.errors import InputError, RunError
 from mixnmatch_platform.cluster import connect
 from mixnmatch_platform.periodic import every
 from mixnmatch_platform.placing import check_placeable
+from mixnmatch_platform.services import open_here
 from mixnmatch_platform.serving.board import BEAT_SECONDS, BOARD, NAMESPACE, Board
 from mixnmatch_platform.serving.deployment import Replica, Settings
 from mixnmatch_platform.serving.ending import (
@@ -254,12 +254,10 @@ def _waited_for(url: str, good: Callable[[dict[str, Any]], bool]) -> dict[str, A
     Raises:
         TimeoutError: If no good answer comes.
     """
-    # Past the environment's proxies, which do not know this machine's ports.
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         try:
-            with direct.open(url, timeout=READY_SECONDS) as answer:
+            with open_here(url, READY_SECONDS) as answer:
                 body = answer.read()
         except urllib.error.HTTPError as error:
             body = error.read()
